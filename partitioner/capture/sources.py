@@ -1,0 +1,38 @@
+"""Where in the user's code an op was called."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+__all__ = ["calling_line", "line_of_trace"]
+
+_TORCH = str(Path(torch.__file__).parent)
+_OWN = str(Path(__file__).parent)
+_HOSTOPS = str(Path(__file__).parent.parent / "hostops.py")
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
+
+
+def calling_line() -> str:
+    """``file.py:12 in forward`` of the innermost frame that is not torch's or this package's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _OWN, _HOSTOPS, "<")) and "contextlib" not in file:
+            return f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""
+
+
+def line_of_trace(trace: str | None) -> str:
+    """The same from a stack trace as ``torch.export`` keeps it, innermost frame last."""
+    if not trace:
+        return ""
+    frames = [m for m in _FRAME.finditer(trace) if not m["file"].startswith(_TORCH)]
+    if not frames:
+        return ""
+    return f"{frames[-1]['file']}:{frames[-1]['line']} in {frames[-1]['name']}"

@@ -1,0 +1,344 @@
+"""Stages: the modules a driver calls, found by name and exported once per input signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from partitioner.capture.draws import Streams, classify, is_random
+from partitioner.capture.sources import line_of_trace
+from partitioner.capture.tape import DrawSpec
+from partitioner.errors import CaptureError, UsageError
+from partitioner.program import TensorType, add_node
+
+__all__ = ["StageGraph", "export_stage", "find_modules", "freeze", "signature"]
+
+#: Ops of an exported graph that check and give nothing.
+_CHECKS = frozenset(
+    {
+        "aten::_assert_tensor_metadata",
+        "aten::_assert_async",
+        "aten::_assert_scalar",
+        "aten::sym_constrain_range_for_size",
+    }
+)
+
+
+@dataclass(frozen=True)
+class StageGraph:
+    """A stage, exported for one signature, as a graph of the program.
+
+    Attributes:
+        name: of the graph in the program.
+        graph: placeholders are the tensor arguments in the order of their leaves, then draws.
+        constants: weights and other constants the graph names.
+        types: of the results that are tensors.
+        draws: what the stage draws at random, in order: an extra operand each.
+        rebuild: makes what the module returns from its tensors.
+    """
+
+    name: str
+    graph: fx.Graph
+    constants: dict[str, torch.Tensor]
+    types: tuple[TensorType, ...]
+    draws: tuple[tuple[DrawSpec, TensorType], ...]
+    rebuild: Callable[[Sequence[torch.Tensor]], Any]
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def find_modules(pipeline: Any, named: Mapping[str, str] | None = None) -> dict[str, nn.Module]:
+    """Every module that a pipeline object leads to, by attribute path, outer ones first.
+
+    A module's children; a diffusers pipeline's components; a function's closure, globals, defaults
+    and bound object. ``named`` gives paths other names.
+
+    Raises:
+        UsageError: a path in ``named`` leads to no module.
+    """
+    found = dict(_walk_roots(pipeline))
+    for name, path in (named or {}).items():
+        if path not in found:
+            raise UsageError(
+                f"stage {name!r} is said to be {path!r}, which is no module of this pipeline",
+                advice=f"paths of this pipeline begin with: {', '.join(list(found)[:20])}",
+            )
+    names = {path: name for name, path in (named or {}).items()}
+    return {names.get(path, path): module for path, module in found.items()}
+
+
+def _walk_roots(pipeline: Any) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(pipeline, nn.Module):
+        yield from ((path, m) for path, m in pipeline.named_modules() if path)
+        return
+    for name, value in _attributes(pipeline):
+        if isinstance(value, nn.Module):
+            yield name, value
+            yield from ((f"{name}.{path}", m) for path, m in value.named_modules() if path)
+
+
+def _attributes(pipeline: Any) -> Iterator[tuple[str, Any]]:
+    components = getattr(pipeline, "components", None)
+    if isinstance(components, dict):
+        yield from cast("dict[str, Any]", components).items()
+    if isinstance(pipeline, functools.partial):
+        yield from pipeline.keywords.items()
+        yield from _attributes(pipeline.func)
+        return
+    owner = getattr(pipeline, "__self__", None)
+    if owner is not None and not inspect.ismodule(owner):
+        yield from _walk_object(owner)
+    function = inspect.unwrap(pipeline) if callable(pipeline) else None
+    if inspect.isfunction(function):
+        variables = inspect.getclosurevars(function)
+        yield from variables.nonlocals.items()
+        yield from variables.globals.items()
+        yield from (function.__kwdefaults__ or {}).items()
+    elif owner is None:
+        yield from _walk_object(pipeline)
+
+
+def _walk_object(owner: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(owner, nn.Module):
+        yield from owner.named_children()
+    else:
+        yield from getattr(owner, "__dict__", {}).items()
+
+
+# --- signatures ---------------------------------------------------------------------------------
+
+
+def freeze(value: Any) -> Hashable:
+    """A hashable stand-in for a structure of arguments; equal ones stand for equal arguments."""
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[Any]", value)
+        return (type(items).__name__, *(freeze(item) for item in items))
+    if isinstance(value, dict):
+        return ("dict", *((key, freeze(item)) for key, item in cast("Any", value).items()))
+    if isinstance(value, float):
+        return ("float", value.hex())
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    try:
+        hash(value)
+    except TypeError:
+        return ("repr", repr(value))
+    # 1, 1.0 and True are equal to Python, not to an op.
+    return (type(value).__name__, value)
+
+
+def signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, list[Any], Any]:
+    """(hashable signature, flat leaves, structure) of a call."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    parts = [
+        TensorType.of(leaf) if isinstance(leaf, torch.Tensor) else freeze(leaf) for leaf in leaves
+    ]
+    return (str(spec), *parts), leaves, spec
+
+
+# --- export -------------------------------------------------------------------------------------
+
+
+def export_stage(
+    module: nn.Module, path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> StageGraph:
+    """Export one stage for the types of these arguments.
+
+    Args:
+        path: where the module stands in the pipeline; constants are named after it.
+        name: of the graph.
+
+    Raises:
+        CaptureError: torch.export refuses the module, or the module has side effects.
+    """
+    exported = _export(module, path, args, kwargs)
+    _refuse_side_effects(exported, path)
+    return _Converter(exported, path, name).convert()
+
+
+def _export(
+    module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ExportedProgram:
+    # Arguments that are one tensor would be merged by the exporter; distinct ones are not.
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.empty_like, (args, kwargs))
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, args, kwargs, strict=False)
+            # An empty table: functional, but composite ops (linear, attention) stay whole.
+            return exported.run_decompositions({})
+    except CaptureError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CaptureError(
+            f"stage {path!r} ({type(module).__name__}) cannot be exported: {reason}",
+            where=_line_of_error(error),
+            advice="keep the stage's forward free of control flow on tensor values; move what "
+            "needs values into a host op, or name inner modules as stages so that the code "
+            "around them is captured as driver",
+        ) from error
+
+
+def _line_of_error(error: BaseException) -> str | None:
+    import traceback
+
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    text = f"{error}\n" if 'File "' in str(error) else ""
+    return line_of_trace(text) or line_of_trace(frames) or None
+
+
+def _refuse_side_effects(exported: ExportedProgram, path: str) -> None:
+    for spec in exported.graph_signature.output_specs:
+        if spec.kind == OutputKind.USER_OUTPUT:
+            continue
+        raise CaptureError(
+            f"stage {path!r} writes to {spec.target or spec.arg.name!r} ({spec.kind.name.lower()})",
+            advice="return the new value instead of writing it into a buffer or an argument; "
+            "for batch normalisation call .eval() on the model",
+        )
+
+
+class _Converter:
+    """Turns one exported program into a graph of the program."""
+
+    def __init__(self, exported: ExportedProgram, path: str, name: str) -> None:
+        self.exported = exported
+        self.path = path
+        self.name = name
+        self.graph = fx.Graph()
+        self.env: dict[fx.Node, fx.Node] = {}
+        self.constants: dict[str, torch.Tensor] = {}
+        self.draws: list[tuple[DrawSpec, TensorType]] = []
+        self.draw_nodes: list[fx.Node] = []
+
+    def convert(self) -> StageGraph:
+        specs = iter(self.exported.graph_signature.input_specs)
+        body: list[fx.Node] = []
+        for node in self.exported.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, next(specs))
+            elif node.op == "call_function" and self._is_draw(node):
+                self._draw(node)
+            else:
+                body.append(node)
+        for node in body:
+            if node.op == "call_function":
+                self._op(node)
+        types, rebuild = self._output()
+        return StageGraph(
+            self.name, self.graph, self.constants, types, tuple(self.draws), rebuild
+        )
+
+    def _placeholder(self, node: fx.Node, spec: Any) -> None:
+        if isinstance(spec.arg, ConstantArgument):
+            return
+        type_ = TensorType.of(node.meta["val"])
+        if spec.kind == InputKind.USER_INPUT:
+            self.env[node] = add_node(
+                self.graph, "placeholder", node.name, type=type_, stage=self.path, name=node.name
+            )
+            return
+        name = f"{self.path}.{spec.target}"
+        tensors = (self.exported.state_dict, self.exported.constants)
+        tensor = next(t[spec.target] for t in tensors if spec.target in t)
+        self.constants[name] = cast(torch.Tensor, tensor).detach()
+        self.env[node] = add_node(self.graph, "get_attr", name, type=type_, stage=self.path)
+
+    def _is_draw(self, node: fx.Node) -> bool:
+        return isinstance(node.target, torch._ops.OpOverload) and is_random(node.target)
+
+    def _draw(self, node: fx.Node) -> None:
+        if "dropout" in str(node.target):
+            raise CaptureError(
+                f"stage {self.path!r} has active dropout",
+                where=line_of_trace(node.meta.get("stack_trace")),
+                advice="call .eval() on the model",
+            )
+        args = tuple(a for a in node.args if not isinstance(a, fx.Node))
+        target = cast(torch._ops.OpOverload, node.target)
+        spec = classify(target, args, dict(node.kwargs), Streams()).spec
+        type_ = TensorType.of(node.meta["val"])
+        self.draws.append((spec, type_))
+        self.env[node] = add_node(
+            self.graph,
+            "placeholder",
+            f"draw_{len(self.draws)}",
+            type=type_,
+            source=line_of_trace(node.meta.get("stack_trace")),
+            stage=self._stage_of(node),
+        )
+
+    def _op(self, node: fx.Node) -> None:
+        source = line_of_trace(node.meta.get("stack_trace"))
+        target = node.target
+        if target is not operator.getitem:
+            if not isinstance(target, torch._ops.OpOverload):
+                raise CaptureError(
+                    f"stage {self.path!r} uses {target}, which this version does not capture",
+                    where=source,
+                    advice="write it with plain tensor ops",
+                )
+            if target.name().split(".")[0] in _CHECKS:
+                return
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.env[n])
+        self.env[node] = add_node(
+            self.graph,
+            "call_function",
+            target,
+            cast("tuple[Any, ...]", args),
+            cast("dict[str, Any]", kwargs),
+            type=_type_of(node.meta["val"]),
+            source=source,
+            stage=self._stage_of(node),
+            name=node.name,
+        )
+
+    def _stage_of(self, node: fx.Node) -> str:
+        stack = cast("dict[str, tuple[str, Any]]", node.meta.get("nn_module_stack") or {})
+        inner = next(reversed(list(stack.values())))[0] if stack else ""
+        return f"{self.path}.{inner}" if inner else self.path
+
+    def _output(self) -> tuple[tuple[TensorType, ...], Callable[[Sequence[torch.Tensor]], Any]]:
+        results = cast("tuple[Any, ...]", self.exported.graph.output_node().args[0])
+        specs = self.exported.graph_signature.output_specs
+        nodes: list[fx.Node] = []
+        template: list[Any] = []
+        for value, spec in zip(results, specs, strict=True):
+            if isinstance(spec.arg, TensorArgument):
+                template.append(_Leaf(len(nodes)))
+                nodes.append(self.env[value])
+            else:
+                template.append(value)
+        self.graph.output(tuple(nodes))
+        types = tuple(cast(TensorType, n.meta["type"]) for n in nodes)
+        structure = self.exported.call_spec.out_spec
+
+        def rebuild(tensors: Sequence[torch.Tensor]) -> Any:
+            leaves = [tensors[v.index] if isinstance(v, _Leaf) else v for v in template]
+            return pytree.tree_unflatten(leaves, structure)
+
+        return types, rebuild
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    index: int
+
+
+def _type_of(value: Any) -> TensorType | tuple[TensorType | None, ...]:
+    if isinstance(value, torch.Tensor):
+        return TensorType.of(value)
+    return tuple(TensorType.of(v) if isinstance(v, torch.Tensor) else None for v in value)
