@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from partitioner.capture.loops import Back, Fixed, Outer, Repetition, find_loops
+from partitioner.capture.loops import Back, Fixed, Outer, Outers, Repetition, Source, find_loops
 from partitioner.capture.stages import StageGraph
 from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand, Slot, Value
 from partitioner.errors import CaptureError
@@ -265,7 +265,7 @@ class _Assembler:
             body.env[position, item] = node
 
     def _body_operand(
-        self, body: _Body, position: int, index: int, source: Back | Outer | Fixed
+        self, body: _Body, position: int, index: int, source: Source
     ) -> Any:
         start, period, trips = body.loop.start, body.loop.period, body.loop.trips
         column = [
@@ -273,6 +273,8 @@ class _Assembler:
         ]
         if isinstance(source, Outer):
             return self._invariant(body, source.value)
+        if isinstance(source, Outers):
+            return self._history(body, source.values)
         if isinstance(source, Fixed):
             fixed = cast("list[Constant | Number]", column)
             return self._table(body, fixed) if source.varies else self._known(body.graph, fixed[0])
@@ -286,6 +288,23 @@ class _Assembler:
             outer = self.env[value]
             body.invariants[value] = self._body_placeholder(body, outer.name, type_)
         return body.invariants[value]
+
+    def _history(self, body: _Body, values: tuple[Value, ...]) -> fx.Node:
+        """One row a trip of values that were computed before the loop."""
+        if values not in body.tables:
+            type_ = cast(TensorType, self.entries[values[0].entry].types[values[0].item])
+            stacked = add_node(
+                self.graph,
+                "call_function",
+                torch.ops.aten.stack.default,
+                ([self.env[value] for value in values],),
+                type=TensorType((len(values), *type_.shape), type_.dtype),
+                source=self.entries[values[0].entry].source,
+            )
+            inner = self._body_placeholder(body, "history", type_)
+            body.slices.append((stacked, inner))
+            body.tables[values] = inner
+        return body.tables[values]
 
     def _table(self, body: _Body, column: Sequence[Constant | Number]) -> fx.Node:
         """One row a trip of a constant that differs from trip to trip."""

@@ -46,9 +46,20 @@ class Draw:
     into: torch.Tensor | None
 
 
-def is_random(func: torch._ops.OpOverload) -> bool:
-    """Whether the op takes numbers from a generator."""
-    return torch.Tag.nondeterministic_seeded in func.tags
+def is_random(
+    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Whether this call takes numbers from a generator.
+
+    Attention and dropout are tagged as random, but are not where nothing is dropped.
+    """
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+    drops = given.get("dropout_p", given.get("p") if "dropout" in func.name() else None)
+    if drops is None:
+        return "attention" not in func.name()
+    return bool(drops) and given.get("train", True) is not False
 
 
 def classify(

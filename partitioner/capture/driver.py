@@ -162,7 +162,7 @@ class Recorder:
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """One op of the driver."""
-        if is_random(func):
+        if is_random(func, args, kwargs):
             return self._draw(func, args, kwargs)
         tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         name = func.name().split("::")[1].split(".")[0]

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from partitioner.capture.tape import Constant, Entry, Number, Operand, Value
 
-__all__ = ["Back", "Fixed", "Outer", "Repetition", "Source", "find_loops"]
+__all__ = ["Back", "Fixed", "Outer", "Outers", "Repetition", "Source", "find_loops"]
 
 #: How many periods are tried. Real samplers need the first few; the bound keeps it linear.
 _PERIODS = 32
@@ -55,13 +55,20 @@ class Outer:
 
 
 @dataclass(frozen=True)
+class Outers:
+    """A value from before the loop, another one at each trip (a short loop's history)."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
 class Fixed:
     """A constant or number; ``varies``: another one at each trip."""
 
     varies: bool
 
 
-Source = Back | Outer | Fixed
+Source = Back | Outer | Outers | Fixed
 
 
 @dataclass(frozen=True)
@@ -259,8 +266,7 @@ def _same_source(
     if not isinstance(other, Value):
         return not isinstance(mine, Value)
     if other.entry < start:
-        # Before the loop: an invariant, or the initial value of a carry that like is too early for.
-        return mine == other
+        return isinstance(mine, Value) and mine.entry < start
     back = like - (other.entry - start) // period
     if back > trip:
         # An initial value: whatever came before the loop.
@@ -282,7 +288,10 @@ def _sources(
         if not isinstance(operand, Value):
             found.append(Fixed(varies=not all(_equal(operand, other) for other in column)))
         elif operand.entry < start:
-            found.append(Outer(operand))
+            values = tuple(v for v in column if isinstance(v, Value))
+            if len({entries[v.entry].types[v.item] for v in values}) != 1:
+                return None
+            found.append(Outers(values) if len(set(values)) > 1 else Outer(operand))
         else:
             where = operand.entry - start
             back = last - where // period

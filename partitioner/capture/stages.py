@@ -258,7 +258,10 @@ class _Converter:
         self.env[node] = add_node(self.graph, "get_attr", name, type=type_, stage=self.path)
 
     def _is_draw(self, node: fx.Node) -> bool:
-        return isinstance(node.target, torch._ops.OpOverload) and is_random(node.target)
+        target = node.target
+        return isinstance(target, torch._ops.OpOverload) and is_random(
+            target, node.args, dict(node.kwargs)
+        )
 
     def _draw(self, node: fx.Node) -> None:
         if "dropout" in str(node.target):
