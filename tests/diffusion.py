@@ -49,7 +49,7 @@ def dit(**changes: Any) -> nn.Module:
     ).eval()
 
 
-def vae() -> nn.Module:
+def vae(**changes: Any) -> nn.Module:
     """An AutoencoderKL whose decoder makes 16x16 pictures of 8x8 latents."""
     from diffusers import AutoencoderKL
 
@@ -64,6 +64,7 @@ def vae() -> nn.Module:
         latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
+        **changes,
     ).eval()
 
 

@@ -16,7 +16,7 @@ from partitioner.capture.assembly import assemble
 from partitioner.capture.driver import Recorder
 from partitioner.capture.loops import Repetition
 from partitioner.capture.stages import find_modules
-from partitioner.capture.structure import flatten_named, register_dataclasses, unflatten_named
+from partitioner.capture.structure import named_leaves, register_dataclasses, replace_leaves
 from partitioner.capture.tape import Constant, Operand
 from partitioner.errors import CaptureError
 from partitioner.program import Program, TensorType
@@ -80,16 +80,19 @@ def capture(
     register_dataclasses(dict(example_inputs))
     recorder = Recorder(modules, _transparent(pipeline, modules, stages or {}))
     with evaluation_mode(pipeline, modules) as trained, _python_random_watched():
-        flat, structure = flatten_named(example_inputs)
-        stand_ins = {
-            name: recorder.add_input(name, value) if isinstance(value, torch.Tensor) else value
-            for name, value in flat.items()
-        }
-        result = recorder.run(pipeline, {**unflatten_named(stand_ins, structure), **(options or {})})
+        tensors: dict[str, torch.Tensor] = {}
+
+        def stand_in(name: str, value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            tensors[name] = value
+            return recorder.add_input(name, value)
+
+        arguments = {k: replace_leaves(v, k, stand_in) for k, v in example_inputs.items()}
+        result = recorder.run(pipeline, {**arguments, **(options or {})})
         outputs = _outputs(recorder, result)
     entries = recorder.tape.entries
     program, found = assemble(entries, list(recorder.stages.values()), outputs)
-    tensors = {name: v for name, v in flat.items() if isinstance(v, torch.Tensor)}
     program.inputs = _input_specs(program, tensors, inputs or {})
     program.host_ops = dict(recorder.host_ops)
     verify(program)
@@ -161,10 +164,8 @@ def _numpy_state() -> tuple[Any, ...]:
 
 
 def _outputs(recorder: Recorder, result: Any) -> dict[str, Operand]:
-    register_dataclasses(result)
-    leaves, _ = flatten_named(result, root="output")
     outputs: dict[str, Operand] = {}
-    for name, value in leaves.items():
+    for name, value in named_leaves(result, "output").items():
         if isinstance(value, torch.Tensor):
             outputs[name] = recorder.operand(value)
         elif isinstance(value, bool | int | float):

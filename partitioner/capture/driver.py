@@ -24,10 +24,10 @@ from partitioner import hostops
 from partitioner.capture.aliases import Aliases, Geometry
 from partitioner.capture.draws import Streams, classify, is_random
 from partitioner.capture.numbers import canonical, functional
-from partitioner.capture.sources import calling_line
+from partitioner.capture.sources import calling_line, line_of_error
 from partitioner.capture.stages import StageGraph, export_stage, freeze, signature
 from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand, Slot, Tape, Value
-from partitioner.errors import CaptureError
+from partitioner.errors import CaptureError, PartitionerError
 from partitioner.hostops import HostOp
 from partitioner.program import TensorType
 
@@ -89,7 +89,7 @@ class Recorder:
             stack.enter_context(self._hooked())
             stack.enter_context(_Functions(self))
             stack.enter_context(_Dispatch(self))
-            result = function(**args)
+            result = _called(function, args)
         for tensor, version in self._held:
             if tensor._version != version:
                 raise CaptureError(
@@ -489,6 +489,19 @@ class _Functions(TorchFunctionMode):
             if followed:
                 return f"tensor(<input-dependent>, shape={list(tensor.shape)}, dtype={tensor.dtype})"
         return func(*args, **(kwargs or {}))
+
+
+def _called(function: Callable[..., Any], args: dict[str, Any]) -> Any:
+    try:
+        return function(**args)
+    except PartitionerError:
+        raise
+    except Exception as error:
+        raise CaptureError(
+            f"the pipeline raised {type(error).__name__}: {error}",
+            where=line_of_error(error),
+            advice="check that the pipeline runs eagerly on the example inputs",
+        ) from error
 
 
 def reading_error(what: str) -> CaptureError:

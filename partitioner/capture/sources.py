@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-__all__ = ["calling_line", "line_of_trace"]
+__all__ = ["calling_line", "line_of_error", "line_of_trace"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parent)
@@ -36,3 +37,13 @@ def line_of_trace(trace: str | None) -> str:
     if not frames:
         return ""
     return f"{frames[-1]['file']}:{frames[-1]['line']} in {frames[-1]['name']}"
+
+
+def line_of_error(error: BaseException) -> str | None:
+    """The innermost line of the user's code that an exception passed through."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    own = [m for m in _FRAME.finditer(frames) if not m["file"].startswith((_TORCH, _OWN, "<"))]
+    traced = line_of_trace(str(error)) if 'File "' in str(error) else ""
+    if traced or not own:
+        return traced or None
+    return f"{own[-1]['file']}:{own[-1]['line']} in {own[-1]['name']}"

@@ -12,12 +12,14 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
 from partitioner.capture.draws import Streams, classify, is_random
-from partitioner.capture.sources import line_of_trace
+from partitioner.capture.sources import line_of_error, line_of_trace
+from partitioner.capture.structure import register_dataclasses
 from partitioner.capture.tape import DrawSpec
 from partitioner.errors import CaptureError, UsageError
 from partitioner.program import TensorType, add_node
@@ -173,10 +175,17 @@ def _export(
 ) -> ExportedProgram:
     # Arguments that are one tensor would be merged by the exporter; distinct ones are not.
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.empty_like, (args, kwargs))
+    register_dataclasses((args, kwargs))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module, args, kwargs, strict=False)
+            try:
+                exported = torch.export.export(module, args, kwargs, strict=False)
+            except Exception:
+                # The exporter refuses a result class it does not know, which only a run shows.
+                if not _result_registered(module, args, kwargs):
+                    raise
+                exported = torch.export.export(module, args, kwargs, strict=False)
             # An empty table: functional, but composite ops (linear, attention) stay whole.
             return exported.run_decompositions({})
     except CaptureError:
@@ -185,19 +194,21 @@ def _export(
         reason = str(error).strip().split("\n")[0]
         raise CaptureError(
             f"stage {path!r} ({type(module).__name__}) cannot be exported: {reason}",
-            where=_line_of_error(error),
+            where=line_of_error(error),
             advice="keep the stage's forward free of control flow on tensor values; move what "
             "needs values into a host op, or name inner modules as stages so that the code "
             "around them is captured as driver",
         ) from error
 
 
-def _line_of_error(error: BaseException) -> str | None:
-    import traceback
-
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    text = f"{error}\n" if 'File "' in str(error) else ""
-    return line_of_trace(text) or line_of_trace(frames) or None
+def _result_registered(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Run the module without numbers; whether its result had an unknown dataclass in it."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
+        try:
+            return register_dataclasses(module(*fake[0], **fake[1]))
+        except Exception:  # whatever is wrong with it, the exporter says it better
+            return False
 
 
 def _refuse_side_effects(exported: ExportedProgram, path: str) -> None:

@@ -3,55 +3,74 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch.utils import _pytree as pytree
 
-__all__ = ["flatten_named", "register_dataclasses", "unflatten_named"]
+__all__ = ["named_leaves", "register_dataclasses", "replace_leaves"]
 
 
-def register_dataclasses(value: Any) -> None:
-    """Tell torch's pytree about the dataclasses in a structure, as torch.export demands."""
+def register_dataclasses(value: Any) -> bool:
+    """Tell torch's pytree about the dataclasses in a structure, as torch.export demands.
+
+    Returns:
+        whether there was one that it did not know.
+    """
+    new = False
     if isinstance(value, dict):
         for item in cast("dict[Any, Any]", value).values():
-            register_dataclasses(item)
+            new |= register_dataclasses(item)
     elif isinstance(value, list | tuple):
         for item in cast("list[Any]", value):
-            register_dataclasses(item)
+            new |= register_dataclasses(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         if kind not in pytree.SUPPORTED_NODES:
             torch.export.register_dataclass(kind)
+            new = True
         for field in dataclasses.fields(value):
-            register_dataclasses(getattr(value, field.name))
+            new |= register_dataclasses(getattr(value, field.name))
+    return new
 
 
-def flatten_named(value: Any, *, root: str | None = None) -> tuple[dict[str, Any], Any]:
-    """Leaves by dotted path (``cond.text``, ``items.0``), and the structure.
+def named_leaves(value: Any, root: str) -> dict[str, Any]:
+    """Leaves of a result by name.
 
-    Args:
-        root: the name of a value that is itself one leaf; also the stem for a plain tuple or list
-            (``output.0``).
+    The keys of a dict and the fields of a dataclass or named tuple are names (``images``,
+    ``mesh.vertices``); the items of a plain tuple or list are numbered (``output.0``); a single
+    tensor is ``root``.
     """
-    pairs, structure = pytree.tree_flatten_with_path(value)
-    named: dict[str, Any] = {}
-    for path, leaf in pairs:
-        parts = [_part(key) for key in path]
-        if root is not None and (not parts or isinstance(value, list | tuple) and parts[0].isdigit()):
-            parts = [root, *parts]
-        named[".".join(parts)] = leaf
-    return named, structure
+    plain = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    found: dict[str, Any] = {}
+    _walk(value, root if plain else "", lambda name, leaf: found.setdefault(name or root, leaf))
+    return found
 
 
-def unflatten_named(leaves: Mapping[str, Any], structure: Any) -> Any:
-    """The inverse of :func:`flatten_named`."""
-    return pytree.tree_unflatten(list(leaves.values()), structure)
+def replace_leaves(value: Any, name: str, replace: Callable[[str, Any], Any]) -> Any:
+    """The same structure with each leaf, called ``name.key``, replaced."""
+    return _walk(value, name, replace)
 
 
-def _part(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+def _walk(value: Any, name: str, visit: Callable[[str, Any], Any]) -> Any:
+    def inner(key: Any, item: Any) -> Any:
+        return _walk(item, f"{name}.{key}" if name else str(key), visit)
+
+    # diffusers' and transformers' output classes are dataclasses and dicts at once.
+    if isinstance(value, dict):
+        items = {key: inner(key, item) for key, item in cast("dict[Any, Any]", value).items()}
+        return cast("Callable[..., Any]", type(value))(**items) if _is_output(value) else items
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        fields = cast("Mapping[str, Any]", value._asdict())  # pyright: ignore
+        return type(value)(**{key: inner(key, item) for key, item in fields.items()})
+    if isinstance(value, list | tuple):
+        return type(value)(inner(i, item) for i, item in enumerate(cast("list[Any]", value)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return dataclasses.replace(value, **{key: inner(key, item) for key, item in fields.items()})
+    return visit(name, value)
+
+
+def _is_output(value: Any) -> bool:
+    return dataclasses.is_dataclass(value)
