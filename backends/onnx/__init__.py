@@ -1,0 +1,13 @@
+"""ONNX Runtime: any CPU that it has wheels for."""
+
+from partitioner.backends.execution import BackendInfo
+
+__all__ = ["BACKEND"]
+
+BACKEND = BackendInfo(
+    name="onnx",
+    executor="partitioner.backends.onnx.execute:OnnxExecutor",
+    compiler="partitioner.backends.onnx.compile:OnnxCompiler",
+    requires=("onnxruntime",),
+    extra="onnx",
+)

@@ -1,0 +1,208 @@
+"""What a backend must offer at run time: an executor that loads artifacts into executables.
+
+Torch-free. The runtime knows backends only through these types; build time has its own in
+:mod:`partitioner.backends.base`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from partitioner.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from partitioner.hostops import HostOp
+    from partitioner.plan import SegmentInfo
+    from partitioner.specs import TensorSpec
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = [
+    "ArtifactFiles",
+    "BackendInfo",
+    "BoundCall",
+    "DeviceOptions",
+    "Executable",
+    "Executor",
+    "Memory",
+]
+
+#: ``fast`` lets a backend keep a second, repacked copy of the weights; ``low`` does not.
+Memory = Literal["fast", "low"]
+
+
+@dataclass(frozen=True)
+class ArtifactFiles:
+    """What the bundle holds of one segment, as files whose digests have been checked.
+
+    Args:
+        graph: the backend's own program (an ONNX protobuf, ...); None where there is none.
+        blobs_dir: the folder that the names in a graph are relative to.
+        weights: the blobs that the graph may read, all of them inside ``blobs_dir``.
+        options: what the compiler left for the executor. Data from elsewhere: an executor takes
+            the options it knows and refuses others.
+        info: the segment: its tensors in the order of the call, and where it comes from.
+    """
+
+    graph: Path | None
+    blobs_dir: Path
+    weights: tuple[Path, ...]
+    options: Mapping[str, Any]
+    info: SegmentInfo
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """How the host is to be used.
+
+    Args:
+        threads: worker threads for one call; None for what the process may use.
+        memory: see :data:`Memory`.
+        host_ops: host ops given by the caller, looked at before those installed.
+    """
+
+    threads: int | None = None
+    memory: Memory = "fast"
+    host_ops: tuple[HostOp, ...] = ()
+
+
+class BoundCall(Protocol):
+    """A call of an executable whose tensors stay bound from run to run.
+
+    Belongs to one thread at a time; any number of them may run at once on one executable.
+    """
+
+    def set_input(self, index: int, array: Array) -> None:
+        """Read input ``index`` from ``array`` (C-contiguous) until another one is set.
+
+        The array is neither copied nor written to; what it holds when ``run`` is called counts.
+        """
+        ...
+
+    def set_output(self, index: int, array: Array | None) -> None:
+        """Write output ``index`` to ``array`` until another one is set; None: into a new array.
+
+        Raises:
+            BackendError: at ``run``, where the output has another shape or dtype than the array.
+        """
+        ...
+
+    def run(self) -> tuple[Array, ...]:
+        """Compute. Gives the outputs in order: the arrays set, and new ones where none is set.
+
+        Raises:
+            BackendError: the backend failed; names the segment and its source lines.
+        """
+        ...
+
+
+class Executable(Protocol):
+    """A loaded segment. Thread-safe.
+
+    ``writes_outputs`` says whether a bound call computes straight into the arrays that are set;
+    where it does not, setting them costs a copy.
+    """
+
+    @property
+    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]: ...
+    @property
+    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]: ...
+    @property
+    def writes_outputs(self) -> bool: ...
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """Run once on arrays in the order of ``inputs``; gives new arrays.
+
+        Raises:
+            BackendError: the backend failed.
+        """
+        ...
+
+    def bind(self) -> BoundCall: ...
+
+    def close(self) -> None:
+        """Give back memory. Called once, when no call is running."""
+        ...
+
+
+class Executor(Protocol):
+    """Loads artifacts of one backend."""
+
+    def load(self, artifact: ArtifactFiles, device: DeviceOptions) -> Executable:
+        """Make one segment ready to run.
+
+        Raises:
+            BundleError: the artifact is malformed, or reaches outside of the bundle.
+            IncompatibleBundleError: it asks for what this version or host cannot do.
+            BackendError: the backend's library refuses it.
+            MissingDependencyError: the backend's library is not installed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend by name: where its parts are, imported only when they are needed.
+
+    Args:
+        name: what plans and manifests call it.
+        executor: ``module:Class`` of its :class:`Executor`.
+        compiler: ``module:Class`` of its compiler, for build time.
+        requires: modules that the executor imports.
+        extra: the extra of this package that installs them.
+    """
+
+    name: str
+    executor: str
+    compiler: str
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+
+    def make_executor(self) -> Executor:
+        """Import and make the executor.
+
+        Raises:
+            MissingDependencyError: a library it needs is not installed.
+        """
+        self._check_requires()
+        return cast("Executor", _import(self.executor)())
+
+    def make_compiler(self) -> Any:
+        """Import and make the compiler (build time; imports what it needs, torch for one).
+
+        Raises:
+            MissingDependencyError: a library it needs is not installed.
+        """
+        try:
+            return _import(self.compiler)()
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"the compiler of backend {self.name!r} needs {error.name}",
+                advice="pip install 'partitioner[build]'",
+            ) from error
+
+    def missing(self) -> Sequence[str]:
+        """The required modules that are not installed."""
+        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+
+    def _check_requires(self) -> None:
+        missing = self.missing()
+        if not missing:
+            return
+        extra = f"'partitioner[{self.extra}]'" if self.extra else " ".join(missing)
+        raise MissingDependencyError(
+            f"backend {self.name!r} needs {', '.join(missing)}, which is not installed",
+            advice=f"pip install {extra}",
+        )
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
