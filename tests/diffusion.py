@@ -30,7 +30,7 @@ def unet(**changes: Any) -> nn.Module:
     ).eval()
 
 
-def dit(**changes: Any) -> nn.Module:
+def dit(classes: int = 10) -> nn.Module:
     """A class-conditional DiTTransformer2DModel of two blocks on 8x8 latents with 4 channels."""
     from diffusers import DiTTransformer2DModel
 
@@ -43,9 +43,8 @@ def dit(**changes: Any) -> nn.Module:
         num_layers=2,
         sample_size=8,
         patch_size=2,
-        num_embeds_ada_norm=10,
+        num_embeds_ada_norm=classes,
         norm_num_groups=4,
-        **changes,
     ).eval()
 
 

@@ -79,7 +79,6 @@ def functional(
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     """The op that makes a new tensor of what ``func`` writes into an existing one, or None."""
     name = func.name().split("::")[1].split(".")[0]
-    overload = func._overloadname
     if func is aten.copy_.default:
         # The recorder broadcasts and casts to the written tensor itself.
         return aten.clone.default, (args[1],), {}
@@ -88,14 +87,18 @@ def functional(
         if isinstance(value, torch.Tensor):
             return aten.clone.default, (value,), {}
         return aten.full_like.default, (args[0], value), {}
-    if name.endswith("_"):
-        packet = getattr(aten, name[:-1], None)
-        pure = getattr(packet, overload, None)
-        return None if pure is None else (pure, args, kwargs)
-    if "out" in overload:
-        packet = getattr(aten, name)
-        wanted = {"out": "default"}.get(overload, overload.removesuffix("_out"))
-        pure = getattr(packet, wanted, None) or getattr(packet, "Tensor", None)
-        rest = {key: value for key, value in kwargs.items() if key != "out"}
-        return None if pure is None else (pure, args, rest)
+    rest = {key: value for key, value in kwargs.items() if key != "out"}
+    pure = _overload_like(func, name.removesuffix("_"))
+    return None if pure is None else (pure, args, rest)
+
+
+def _overload_like(func: Any, name: str) -> Any:
+    """The functional overload of ``name`` that takes what ``func`` takes, but for ``out``."""
+    packet = getattr(aten, name, None)
+    wanted = [(a.name, str(a.type)) for a in func._schema.arguments if not a.is_out]
+    for overload in packet.overloads() if packet is not None else ():
+        candidate = getattr(packet, overload)
+        given = [(a.name, str(a.type)) for a in candidate._schema.arguments]
+        if given == wanted and not candidate._schema.is_mutable:
+            return candidate
     return None

@@ -57,20 +57,16 @@ def _walk(value: Any, name: str, visit: Callable[[str, Any], Any]) -> Any:
     def inner(key: Any, item: Any) -> Any:
         return _walk(item, f"{name}.{key}" if name else str(key), visit)
 
-    # diffusers' and transformers' output classes are dataclasses and dicts at once.
+    # Before dicts: diffusers' and transformers' output classes are both.
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return dataclasses.replace(value, **{key: inner(key, item) for key, item in fields.items()})
     if isinstance(value, dict):
-        items = {key: inner(key, item) for key, item in cast("dict[Any, Any]", value).items()}
-        return cast("Callable[..., Any]", type(value))(**items) if _is_output(value) else items
+        return {key: inner(key, item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         fields = cast("Mapping[str, Any]", value._asdict())  # pyright: ignore
         return type(value)(**{key: inner(key, item) for key, item in fields.items()})
     if isinstance(value, list | tuple):
         return type(value)(inner(i, item) for i, item in enumerate(cast("list[Any]", value)))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        return dataclasses.replace(value, **{key: inner(key, item) for key, item in fields.items()})
     return visit(name, value)
 
-
-def _is_output(value: Any) -> bool:
-    return dataclasses.is_dataclass(value)
