@@ -1,0 +1,1 @@
+"""Bundles: digests, the manifest, the files. Imports no torch."""
