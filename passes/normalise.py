@@ -1,0 +1,119 @@
+"""One spelling for equal things, and no ops that do nothing.
+
+Programs are dense and functional, so memory formats, aliases and copies mean nothing. Composite
+ops that backends have kernels for (linear, convolution, attention, normalisation) stay whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import fx
+
+from partitioner.passes.base import Pass
+from partitioner.program import Program, TensorType
+
+__all__ = ["Normalise"]
+
+aten = torch.ops.aten
+
+#: Give their operand, whatever else they are told.
+_IDENTITIES = frozenset(
+    {
+        aten.alias.default,
+        aten.clone.default,
+        aten.contiguous.default,
+        aten.detach.default,
+        aten.lift_fresh.default,
+        aten.lift_fresh_copy.default,
+    }
+)
+
+#: Give their operand where it has the type of the result.
+_IDENTITIES_OF_TYPE = frozenset(
+    {
+        aten._reshape_alias.default,
+        aten._to_copy.default,
+        aten._unsafe_view.default,
+        aten.expand.default,
+        aten.reshape.default,
+        aten.slice.Tensor,
+        aten.to.device,
+        aten.to.dtype,
+        aten.to.dtype_layout,
+        aten.type_as.default,
+        aten.view.default,
+    }
+)
+
+_DROPOUTS = frozenset({aten.dropout.default, aten.feature_dropout.default})
+
+#: ``view`` depends on strides, of which programs know nothing.
+_VIEWS = frozenset({aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default})
+
+_CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.type_as.default})
+
+
+def _operand(node: fx.Node) -> fx.Node | None:
+    first = node.args[0] if node.args else None
+    return first if isinstance(first, fx.Node) else None
+
+
+def _does_nothing(node: fx.Node) -> bool:
+    operand = _operand(node)
+    if operand is None:
+        return False
+    if node.target in _IDENTITIES:
+        return True
+    if node.target in _DROPOUTS:
+        return node.args[2] is False or node.args[1] == 0.0
+    same = operand.meta["type"] == node.meta["type"]
+    # A slice with the shape of its operand takes all of it: negative steps do not exist.
+    return node.target in _IDENTITIES_OF_TYPE and same
+
+
+def _rewrite(node: fx.Node) -> bool:
+    """Give a node its one spelling; whether it had another."""
+    type_ = node.meta["type"]
+    if node.target in _VIEWS or (node.target is aten.reshape.default and -1 in _shape(node)):
+        node.target = aten.reshape.default
+        node.args = (node.args[0], list(cast(TensorType, type_).shape))
+        node.kwargs = {}
+        return True
+    if node.target in _CASTS or (node.target is aten._to_copy.default and len(node.kwargs) > 1):
+        node.target = aten._to_copy.default
+        node.args = (node.args[0],)
+        node.kwargs = {"dtype": cast(TensorType, type_).dtype}
+        return True
+    if node.target is aten._unsafe_index.Tensor:
+        node.target = aten.index.Tensor
+        return True
+    return False
+
+
+def _shape(node: fx.Node) -> Any:
+    return node.args[1]
+
+
+
+@dataclass(frozen=True)
+class Normalise(Pass):
+    """Drop what does nothing, unify spellings."""
+
+    name: ClassVar[str] = "normalise"
+
+    def apply(self, program: Program) -> bool:
+        modified = False
+        for _, graph in program.all_graphs():
+            for node in list(graph.nodes):
+                if node.op != "call_function":
+                    continue
+                if _does_nothing(node):
+                    node.replace_all_uses_with(cast(fx.Node, _operand(node)))
+                    graph.erase_node(node)
+                    modified = True
+                else:
+                    modified |= _rewrite(node)
+        return modified
