@@ -32,6 +32,7 @@ __all__ = [
     "Executable",
     "Executor",
     "Memory",
+    "place_of",
 ]
 
 #: ``fast`` lets a backend keep a second, repacked copy of the weights; ``low`` does not.
@@ -71,6 +72,12 @@ class DeviceOptions:
     threads: int | None = None
     memory: Memory = "fast"
     host_ops: tuple[HostOp, ...] = ()
+
+
+def place_of(info: SegmentInfo) -> str:
+    """Where a segment comes from, for messages: its name and the user's source lines."""
+    sources = f" ({'; '.join(info.sources)})" if info.sources else ""
+    return f"segment {info.name!r}{sources}"
 
 
 class BoundCall(Protocol):

@@ -1,0 +1,293 @@
+"""Run ONNX segments with ONNX Runtime on the CPU.
+
+Weights are external data of the graph: they stay in the bundle's blobs and are memory-mapped, so
+segments, bundles and processes share them. A bundle is data from elsewhere, so nothing in it can
+choose a library, a file to write or a session option that is not in the lists below.
+
+Which settings, and why (measured on 200 MB of weights, 2 cores):
+
+- ``memory="fast"`` lets sessions repack weights: 1.05 times the weights after loading (the mapped
+  originals are given back), and matrix products 1.3 to 1.8 times as fast as without.
+- ``memory="low"`` neither repacks nor keeps an arena: nothing beyond the mapped weights (1.08
+  times after a run, shared by all processes), loaded in milliseconds.
+- The optimisation level is the compiler's to choose (``optimization``); a graph that was saved
+  optimised is loaded with ``none``. ``all`` was no faster than ``extended`` on matrix products and
+  convolutions, and doubles the memory of convolutions by reordering weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from partitioner.backends.execution import ArtifactFiles, DeviceOptions, place_of
+from partitioner.backends.onnx.external import check_external
+from partitioner.backends.onnx.pool import apply_pool
+from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
+from partitioner.plan import SegmentInfo
+from partitioner.specs import TensorSpec
+
+__all__ = ["CONFIG_ENTRIES", "OPTIMIZATION", "OnnxExecutable", "OnnxExecutor"]
+
+Array = np.ndarray[Any, Any]
+
+#: The artifact option ``optimization``: what ONNX Runtime does to the graph when it is loaded.
+OPTIMIZATION = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+#: Session settings that an artifact may give under the option ``config``, each "0" or "1".
+CONFIG_ENTRIES = frozenset(
+    {
+        "mlas.disable_kleidiai",
+        "mlas.enable_gemm_fastmath_arm64_bfloat16",
+        "optimization.enable_gelu_approximation",
+        "session.disable_double_qdq_remover",
+        "session.disable_quant_qdq",
+        "session.enable_quant_qdq_cleanup",
+        "session.qdqisint8allowed",
+        "session.set_denormal_as_zero",
+    }
+)
+
+_TYPES = {
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+
+_SILENT = 4  # Errors arrive as exceptions; printed as well they would only be noise.
+
+
+class OnnxExecutor:
+    """Loads ONNX artifacts into sessions that share one thread pool."""
+
+    def load(self, artifact: ArtifactFiles, device: DeviceOptions) -> OnnxExecutable:
+        """Check the graph, make a session of it, and compare its tensors with the segment's.
+
+        Artifact options: ``optimization`` (a key of :data:`OPTIMIZATION`, by default
+        ``extended``) and ``config`` (settings of :data:`CONFIG_ENTRIES`).
+
+        Raises:
+            BundleError: the graph reads files other than the artifact's weights, or its tensors
+                are not those of the segment.
+            IncompatibleBundleError: an option or tensor type that this version does not know.
+            BackendError: ONNX Runtime refuses the graph.
+        """
+        where = place_of(artifact.info)
+        if artifact.graph is None:
+            raise BundleError("an ONNX artifact without a graph", where=where)
+        # The bytes that are checked are the bytes that are loaded.
+        model = artifact.graph.read_bytes()
+        sizes = {path.name: path.stat().st_size for path in artifact.weights}
+        check_external(model, sizes, where)
+        ort = importlib.import_module("onnxruntime")
+        options = _session_options(ort, artifact, device, where)
+        session = _make_session(ort, model, options, artifact.info)
+        _check_tensors("input", session.get_inputs(), artifact.info.inputs, where)
+        _check_tensors("output", session.get_outputs(), artifact.info.outputs, where)
+        return OnnxExecutable(session, ort.OrtValue.ortvalue_from_numpy, artifact.info)
+
+
+class OnnxExecutable:
+    """A session. Calls may run at once from several threads."""
+
+    writes_outputs = True
+
+    def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
+        self._session = session
+        self._make_value = make_value
+        self.info = info
+
+    @property
+    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]:
+        return self.info.inputs
+
+    @property
+    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]:
+        return self.info.outputs
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """Run once; arrays in the order of ``inputs``, new arrays in the order of ``outputs``.
+
+        Raises:
+            BackendError: the session failed, or an array has another shape or dtype than the
+                graph takes.
+        """
+        if len(arrays) != len(self.info.inputs):
+            raise BackendError(
+                f"{len(arrays)} arrays for {len(self.info.inputs)} inputs",
+                where=place_of(self.info),
+            )
+        call = self.bind()
+        for index, array in enumerate(arrays):
+            call.set_input(index, np.asarray(array, order="C"))
+        return call.run()
+
+    def bind(self) -> OnnxBoundCall:
+        if self._session is None:
+            raise BackendError("the segment has been closed", where=place_of(self.info))
+        return OnnxBoundCall(self._session, self._make_value, self.info)
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OnnxBoundCall:
+    """An ``IOBinding``: tensors are bound to arrays once and read and written in place."""
+
+    def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
+        self._run = session.run_with_iobinding
+        self._binding = session.io_binding()
+        self._make_value = make_value
+        self._info = info
+        self._inputs = tuple(name for name, _ in info.inputs)
+        self._outputs = tuple(name for name, _ in info.outputs)
+        self._set: list[Array | None] = [None] * len(self._outputs)
+        for name in self._outputs:
+            self._binding.bind_output(name, "cpu")
+
+    def set_input(self, index: int, array: Array) -> None:
+        self._binding.bind_cpu_input(self._inputs[index], array)
+
+    def set_output(self, index: int, array: Array | None) -> None:
+        name = self._outputs[index]
+        if array is None:
+            self._binding.bind_output(name, "cpu")
+        else:
+            self._binding.bind_ortvalue_output(name, self._make_value(array))
+        self._set[index] = array
+
+    def run(self) -> tuple[Array, ...]:
+        try:
+            self._run(self._binding)
+        except Exception as error:  # onnxruntime raises RuntimeError and types of its own.
+            raise _failure("failed in", error, self._info) from error
+        arrays = tuple(array for array in self._set if array is not None)
+        if len(arrays) == len(self._set):
+            return arrays
+        # What the session has allocated is copied, to be independent of its memory.
+        values = self._binding.get_outputs()
+        return tuple(
+            np.array(values[index].numpy()) if array is None else array
+            for index, array in enumerate(self._set)
+        )
+
+
+# --- making a session ---------------------------------------------------------------------------
+
+
+def _session_options(ort: Any, artifact: ArtifactFiles, device: DeviceOptions, where: str) -> Any:
+    unknown = set(artifact.options) - {"optimization", "config"}
+    if unknown:
+        raise _unknown_option(min(unknown), where)
+    level = artifact.options.get("optimization", "extended")
+    if level not in OPTIMIZATION:
+        raise _unknown_option(f"optimization={level}", where)
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, OPTIMIZATION[level])
+    entries = _config_entries(artifact.options.get("config", {}), where)
+    # A protobuf, whatever its first bytes look like.
+    entries["session.load_model_format"] = "ONNX"
+    entries["session.model_external_initializers_file_folder_path"] = str(artifact.blobs_dir)
+    # Weights that a session does copy take what they need, not what the arena rounds it up to.
+    entries["session.use_device_allocator_for_initializers"] = "1"
+    if device.memory == "low":
+        entries["session.disable_prepacking"] = "1"
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    apply_pool(ort, options, device.threads)
+    return options
+
+
+def _config_entries(config: Any, where: str) -> dict[str, str]:
+    if not isinstance(config, Mapping):
+        raise _unknown_option(f"config={config!r:.60}", where)
+    entries = dict(cast("Mapping[str, Any]", config))
+    for key, value in entries.items():
+        if key not in CONFIG_ENTRIES or value not in ("0", "1"):
+            raise _unknown_option(f"config {key}={value!r:.60}", where)
+    return entries
+
+
+def _unknown_option(option: str, where: str) -> IncompatibleBundleError:
+    return IncompatibleBundleError(
+        f"the artifact asks for {option!r}, which this version does not allow",
+        where=where,
+        advice="upgrade partitioner if the bundle was built by a newer version",
+    )
+
+
+def _make_session(ort: Any, model: bytes, options: Any, info: SegmentInfo) -> Any:
+    try:
+        session = ort.InferenceSession(
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it prints, and tries again what cannot work
+            read_config_from_model=0,  # a model must not bring session options
+        )
+    except Exception as error:  # onnxruntime raises RuntimeError and types of its own.
+        raise _failure("was refused by", error, info) from error
+    # The Python object keeps the protobuf for a fallback that is off.
+    session._model_bytes = None
+    return session
+
+
+def _check_tensors(
+    kind: str, nodes: list[Any], specs: tuple[tuple[str, TensorSpec], ...], where: str
+) -> None:
+    found = {str(node.name): node for node in nodes}
+    if set(found) != {name for name, _ in specs}:
+        raise BundleError(
+            f"the graph's {kind}s are {sorted(found)}, but the plan has "
+            f"{sorted(name for name, _ in specs)}",
+            where=where,
+        )
+    for name, spec in specs:
+        node = found[name]
+        if _TYPES.get(node.type) != spec.dtype or not _may_fit(spec.shape, node.shape):
+            raise BundleError(
+                f"{kind} {name!r} of the graph is {node.type} {node.shape}, but the plan has {spec}",
+                where=where,
+            )
+
+
+def _may_fit(wanted: tuple[int | str | None, ...], found: list[int | str | None]) -> bool:
+    return len(wanted) == len(found) and all(
+        not isinstance(w, int) or not isinstance(f, int) or w == f
+        for w, f in zip(wanted, found, strict=True)
+    )
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def _failure(what: str, error: Exception, info: SegmentInfo) -> BackendError:
+    text = str(error)
+    if "allocate memory" in text or "bad_alloc" in text or "bad allocation" in text:
+        advice = "free memory, or load the bundle with memory='low'"
+    elif "use_per_session_threads" in text:
+        advice = "set PARTITIONER_ONNX_POOL=session before the first bundle is loaded"
+    else:
+        advice = "run `partition verify` on the bundle; if it fails too, build it again here"
+    return BackendError(
+        f"segment {info.name!r} {what} ONNX Runtime: {text}",
+        where=place_of(info),
+        advice=advice,
+    )

@@ -1,0 +1,266 @@
+"""Load a bundle and call it: NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+import operator
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+
+from partitioner.artifacts.bundle import Bundle, Verify
+from partitioner.backends import find_backend
+from partitioner.backends.execution import (
+    ArtifactFiles,
+    DeviceOptions,
+    Executable,
+    Executor,
+    Memory,
+)
+from partitioner.errors import IncompatibleBundleError, InputError, UsageError
+from partitioner.runtime.draws import draw_noise
+from partitioner.runtime.events import Callback, Observer
+from partitioner.runtime.gate import Gate
+from partitioner.runtime.inputs import check_inputs
+from partitioner.runtime.runner import Run
+from partitioner.runtime.schedule import schedule
+from partitioner.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from partitioner.artifacts.manifest import Manifest
+    from partitioner.hostops import HostOp
+
+__all__ = ["Pipeline", "load"]
+
+Array = np.ndarray[Any, Any]
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    memory: Memory = "fast",
+    verify: Verify = "once",
+    host_ops: Iterable[HostOp] = (),
+) -> Pipeline:
+    """Load a bundle.
+
+    Args:
+        path: the bundle's directory.
+        threads: worker threads of a call; None for as many CPUs as the process may use (affinity
+            and container quota). All pipelines of a process share one pool, whose size the first
+            of them sets.
+        memory: ``fast`` lets backends keep a second, repacked copy of the weights; ``low`` runs
+            on the memory-mapped weights alone.
+        verify: when the content of blobs is hashed: at each load, once per file in this process,
+            or never. Only "never" is faster for large bundles, and trusts the disk.
+        host_ops: host ops that are not installed, for bundles that call them.
+
+    Raises:
+        BundleError: no bundle, damaged, or hostile.
+        IncompatibleBundleError: this version or host cannot run it.
+        MissingDependencyError: a backend's library or a host op is not installed.
+        BackendError: a backend refuses its part.
+        UsageError: an option that cannot be meant.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    if memory not in ("fast", "low"):
+        raise UsageError(f"memory is 'fast' or 'low', not {memory!r}")
+    if verify not in ("always", "once", "never"):
+        raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
+    bundle = Bundle.open(path, verify)
+    _refuse_bfloat16(bundle)
+    device = DeviceOptions(threads, memory, tuple(host_ops))
+    executables = _load_segments(bundle, device)
+    return Pipeline(bundle, executables, _load_constants(bundle))
+
+
+class Pipeline:
+    """A loaded bundle, made by :func:`load`. Any number of threads may call it at once.
+
+    Attributes:
+        manifest: all that the bundle says of itself.
+        digest: the bundle's identity.
+        inputs: name -> declared tensor, in the order of the pipeline's inputs.
+        outputs: name -> tensor; a dimension None is known only when it has run.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        executables: Mapping[str, Executable],
+        constants: Mapping[str, Array],
+    ) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.digest = bundle.digest
+        self.inputs: dict[str, TensorSpec] = {s.name: s.tensor for s in bundle.manifest.inputs}
+        self.outputs: dict[str, TensorSpec] = dict(bundle.manifest.outputs)
+        self._path = bundle.path
+        self._executables = dict(executables)
+        self._constants = dict(constants)
+        self._schedule = schedule(bundle.manifest.plan)
+        self._gate = Gate(f"{bundle.manifest.name} ({bundle.path})")
+
+    def __call__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        /,
+        *,
+        seed: int | None = None,
+        callback: Callback | None = None,
+        noise: Any = None,
+        observe: Observer | None = None,
+        **inputs: Any,
+    ) -> dict[str, Array]:
+        """Run the pipeline.
+
+        Args:
+            given: inputs by name, for names that are no Python keyword or that this call uses
+                itself; together with ``inputs``.
+            seed: of all random numbers; None for a fresh one. Any 64-bit integer.
+            callback: called with a :class:`StepEvent` after each trip of a loop. An exception it
+                raises cancels the request and is raised here; the pipeline can be called again.
+            noise: value id -> array, instead of drawing these values (see
+                :func:`partitioner.runtime.draws.draw_noise`). Where the pipeline has an input
+                named ``noise``, anything but a dict is that input.
+            observe: called after each call of a segment; see :data:`Observer`.
+            inputs: by name. Arrays are taken as they are if dtype and shape fit, converted where
+                nothing is lost (see :mod:`partitioner.runtime.tensors`); image inputs take
+                pictures (see :mod:`partitioner.runtime.images`).
+
+        Returns:
+            output name -> array. The arrays are the caller's own.
+
+        Raises:
+            InputError: an input is missing, unknown, or of a wrong shape or dtype.
+            BackendError: a segment failed; names it and its source lines.
+            UsageError: the pipeline is closed.
+        """
+        with self._gate.request():
+            given = self._merged(given or {}, inputs, noise)
+            replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
+            values = self._start(given, _seed(seed), replaced)
+            run = Run(self._executables, values, callback, observe)
+            run.steps(self._schedule)
+            return run.outputs(self.manifest.plan.outputs)
+
+    def close(self) -> None:
+        """Wait for running calls to end and give back memory; later calls are refused.
+
+        Closing twice is fine. From within a call (its callback, a host op) it is refused with a
+        UsageError: raise an exception there to end the call instead.
+        """
+        if self._gate.close():
+            for executable in self._executables.values():
+                executable.close()
+            self._executables.clear()
+            self._constants.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}: {spec}" for name, spec in self.inputs.items())
+        outputs = ", ".join(f"{name}: {spec}" for name, spec in self.outputs.items())
+        state = " closed" if self._gate.closed else ""
+        return (
+            f"<Pipeline{state} {self.manifest.name} {self.digest[:19]} ({inputs}) -> ({outputs})>"
+        )
+
+    def _merged(
+        self, given: Mapping[str, Any], inputs: Mapping[str, Any], noise: Any
+    ) -> dict[str, Any]:
+        both = set(given) & set(inputs)
+        if both:
+            raise InputError(f"inputs given twice: {', '.join(sorted(both))}")
+        merged = {**given, **inputs}
+        if noise is None or isinstance(noise, Mapping):
+            return merged
+        if "noise" not in self.inputs:
+            raise InputError(
+                f"noise is a dict of value id to array, not {type(noise).__name__}",
+                advice="see partitioner.runtime.draws.draw_noise, or give a seed",
+            )
+        return {**merged, "noise": noise}
+
+    def _start(
+        self, given: Mapping[str, Any], seed: int, noise: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """All values that exist before the first step, by id."""
+        request = check_inputs(self.manifest.inputs, given)
+        ids = self.manifest.plan.inputs
+        values = {ids[name]: array for name, array in request.arrays.items()}
+        unread = [name for name in given if name not in ids]
+        drawn = draw_noise(
+            self.manifest, seed, {**noise, **values}, dims=request.dims, unread=unread
+        )
+        return {**self._constants, **values, **drawn}
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbits(63)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None or isinstance(seed, bool) or not -(2**63) <= number < 2**64:
+        raise InputError(f"the seed is a 64-bit integer, not {seed!r}")
+    return number
+
+
+def _refuse_bfloat16(bundle: Bundle) -> None:
+    for name, spec in bundle.manifest.plan.values.items():
+        if spec.dtype == "bfloat16":
+            raise IncompatibleBundleError(
+                f"value {name!r} is bfloat16, which no array of this runtime can hold",
+                where=str(bundle.path),
+                advice="build the bundle so that bfloat16 stays inside of segments",
+            )
+
+
+def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
+    executors: dict[str, Executor] = {}
+    executables: dict[str, Executable] = {}
+    try:
+        for name, artifact in bundle.manifest.artifacts.items():
+            executor = executors.get(artifact.backend)
+            if executor is None:
+                executor = executors[artifact.backend] = find_backend(
+                    artifact.backend
+                ).make_executor()
+            files = ArtifactFiles(
+                graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
+                blobs_dir=bundle.blobs_dir,
+                weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
+                options=artifact.options,
+                info=bundle.manifest.plan.segments[name],
+            )
+            executables[name] = executor.load(files, device)
+    except BaseException:
+        for executable in executables.values():
+            executable.close()
+        raise
+    return executables
+
+
+def _load_constants(bundle: Bundle) -> dict[str, Array]:
+    values = bundle.manifest.plan.values
+    constants: dict[str, Array] = {}
+    for value, ref in bundle.manifest.constants.items():
+        mapped = bundle.constant(ref, values[value])
+        # Plain arrays over the same mapping: slicing a memmap costs microseconds.
+        constants[value] = cast("Array", mapped.view(np.ndarray))
+    return constants
