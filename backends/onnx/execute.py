@@ -156,6 +156,7 @@ class OnnxBoundCall:
         self._inputs = tuple(name for name, _ in info.inputs)
         self._outputs = tuple(name for name, _ in info.outputs)
         self._set: list[Array | None] = [None] * len(self._outputs)
+        # The binding gives its outputs in the order in which they were first bound.
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")
 
@@ -163,14 +164,15 @@ class OnnxBoundCall:
         self._binding.bind_cpu_input(self._inputs[index], array)
 
     def set_output(self, index: int, array: Array | None) -> None:
-        name = self._outputs[index]
-        if array is None:
-            self._binding.bind_output(name, "cpu")
-        else:
-            self._binding.bind_ortvalue_output(name, self._make_value(array))
+        if array is not None:
+            self._binding.bind_ortvalue_output(self._outputs[index], self._make_value(array))
         self._set[index] = array
 
     def run(self) -> tuple[Array, ...]:
+        for name, array in zip(self._outputs, self._set, strict=True):
+            # What a run has allocated stays bound, and would be the next run's buffer.
+            if array is None:
+                self._binding.bind_output(name, "cpu")
         try:
             self._run(self._binding)
         except Exception as error:  # onnxruntime raises RuntimeError and types of its own.
