@@ -1,0 +1,1 @@
+"""The reference pipeline: a picture, a point cloud or voxels in, a triangle mesh out."""

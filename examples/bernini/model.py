@@ -1,0 +1,55 @@
+"""What ``partition build examples/bernini/model.py`` takes.
+
+``--set`` names the arguments below (``size``, ``condition``, ``seed``) and those of the pipeline's
+``forward`` (``steps``, ``guidance_scale``).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partitioner import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# However this file is loaded, its neighbours are the package ``bernini``.
+_EXAMPLES = str(Path(__file__).resolve().parents[1])
+if _EXAMPLES not in sys.path:
+    sys.path.insert(0, _EXAMPLES)
+
+from bernini.config import IMAGE_SIDE, SIZES  # noqa: E402
+
+__all__ = ["example_inputs", "inputs", "pipeline"]
+
+
+def pipeline(size: str = "tiny", condition: str = "image", seed: int = 0) -> nn.Module:
+    """The pipeline with random weights.
+
+    Args:
+        size: ``tiny``, ``base`` or ``paper``.
+        condition: ``image``, ``cloud`` or ``voxels``; also the name of the pipeline's input.
+        seed: of the weights.
+    """
+    from bernini.weights import build
+
+    return build(SIZES[size], condition, seed)
+
+
+def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Tensor]:
+    """One request with made-up content, the same every time."""
+    import torch
+
+    shape = SIZES[size].input_shape(condition)
+    content = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return {condition: (content > 0).float() if condition == "voxels" else content}
+
+
+def inputs(condition: str = "image") -> dict[str, Image]:
+    """How the runtime makes the input from a picture; clouds and voxels are given as arrays."""
+    if condition != "image":
+        return {}
+    half = (0.5, 0.5, 0.5)
+    return {"image": Image(size=(IMAGE_SIDE, IMAGE_SIDE), mean=half, std=half)}

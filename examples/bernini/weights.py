@@ -1,0 +1,78 @@
+"""Random weights that keep a deep random network tame, the same for the same seed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .config import Config
+from .decoder import Decoder
+from .layers import ResidualBlock
+from .pipeline import PIPELINES, MeshPipeline
+
+__all__ = ["build", "without_weights"]
+
+# A trained decoder gives a smooth field of both signs; random convolutions give shreds of a mesh,
+# or none. So the decoder's residual branches and the wavelet details are made small.
+_RESIDUAL = 0.1
+_DETAIL = 0.004
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm)
+_WEIGHTED = (nn.Linear, nn.Conv2d, nn.Conv3d)
+
+
+def build(config: Config, condition: str, seed: int = 0) -> MeshPipeline:
+    """A pipeline with random weights, in inference mode.
+
+    The modules are made without storage and filled once, in place, so that the largest size takes
+    the memory of its weights and no more.
+    """
+    pipeline = without_weights(config, condition)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in pipeline.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                storage = torch.empty_like(parameter, device="cpu")
+                _fill(module, name, storage)
+                setattr(module, name, nn.Parameter(storage, requires_grad=False))
+        _tame(pipeline.decoder)
+    return pipeline.eval()
+
+
+def without_weights(config: Config, condition: str) -> MeshPipeline:
+    """The modules with parameters on the meta device: shapes only."""
+    with torch.device("meta"):
+        return PIPELINES[condition](config)
+
+
+def _tame(decoder: Decoder) -> None:
+    """Make the field smooth, and centred on zero."""
+    _ignore_constants(decoder.first)
+    for module in decoder.modules():
+        if isinstance(module, ResidualBlock):
+            _ignore_constants(module.conv1)
+            module.conv2.weight *= _RESIDUAL
+    low, details = decoder.last.weight[0], decoder.last.weight[1:]
+    details *= _DETAIL
+    # The low band averages over the neighbourhood. Its weights sum to zero because the means of
+    # the channels after SiLU are about equal.
+    channels = low.mean(dim=(1, 2, 3), keepdim=True)
+    low.copy_((channels - channels.mean()).expand_as(low))
+
+
+def _ignore_constants(convolution: nn.Conv3d) -> None:
+    convolution.weight -= convolution.weight.mean(dim=(2, 3, 4), keepdim=True)
+
+
+def _fill(module: nn.Module, name: str, parameter: torch.Tensor) -> None:
+    if isinstance(module, _NORMS):
+        parameter.fill_(1.0 if name == "weight" else 0.0)
+    elif name == "bias":
+        parameter.zero_()
+    elif isinstance(module, _WEIGHTED):
+        parameter.normal_(0.0, 1 / math.sqrt(parameter[0].numel()))
+    else:
+        # Learned tokens, positions and codes: of order one, as what they are added to.
+        parameter.normal_()
