@@ -87,7 +87,7 @@ class OnnxExecutor:
         Raises:
             BundleError: the graph reads files other than the artifact's weights, or its tensors
                 are not those of the segment.
-            IncompatibleBundleError: an option or tensor type that this version does not know.
+            IncompatibleBundleError: an option that is not in the lists.
             BackendError: ONNX Runtime refuses the graph.
         """
         where = place_of(artifact.info)
@@ -200,8 +200,8 @@ def _session_options(ort: Any, artifact: ArtifactFiles, device: DeviceOptions, w
     if unknown:
         raise _unknown_option(min(unknown), where)
     level = artifact.options.get("optimization", "extended")
-    if level not in OPTIMIZATION:
-        raise _unknown_option(f"optimization={level}", where)
+    if not isinstance(level, str) or level not in OPTIMIZATION:
+        raise _unknown_option(f"optimization={level!r:.60}", where)
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, OPTIMIZATION[level])

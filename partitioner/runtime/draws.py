@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from partitioner.errors import InputError
+from partitioner.errors import BundleError, InputError
 from partitioner.plan import Draw, DrawGroup, Plan
 from partitioner.runtime.random import TorchGenerator
 from partitioner.specs import InputSpec, Noise, TensorSpec
@@ -58,6 +58,7 @@ def draw_noise(
 
     Raises:
         InputError: a given array has another shape or dtype than its value, or a size is unknown.
+        BundleError: the plan asks for numbers that no generator draws.
     """
     streams = _Streams(seed, dims or {})
     drawn: dict[str, Array] = {}
@@ -96,12 +97,18 @@ class _Streams:
         generator = self._generators.get(stream)
         if generator is None:
             generator = self._generators[stream] = TorchGenerator(self._seed)
-        if distribution == "normal":
-            return generator.normal(shape, dtype, *args)
-        if distribution == "uniform":
-            return generator.uniform(shape, dtype, *args)
-        low, high = args
-        return generator.integers(int(low), int(high), shape, dtype)
+        try:
+            if distribution == "normal":
+                return generator.normal(shape, dtype, *args)
+            if distribution == "uniform":
+                return generator.uniform(shape, dtype, *args)
+            low, high = args
+            return generator.integers(int(low), int(high), shape, dtype)
+        except ValueError as error:
+            raise BundleError(
+                f"the plan draws what cannot be drawn: {error}",
+                advice="get the bundle again from where it was built",
+            ) from error
 
     def shape(self, name: str, spec: TensorSpec) -> tuple[int, ...]:
         """The shape to draw, with symbolic dimensions filled in."""

@@ -30,8 +30,9 @@ from partitioner.runtime.schedule import schedule
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
-    from partitioner.artifacts.manifest import Manifest
+    from partitioner.artifacts.manifest import Artifact, Manifest
     from partitioner.hostops import HostOp
+    from partitioner.plan import SegmentInfo
 
 __all__ = ["Pipeline", "load"]
 
@@ -155,7 +156,8 @@ class Pipeline:
         UsageError: raise an exception there to end the call instead.
         """
         if self._gate.close():
-            for executable in self._executables.values():
+            # Segments may share an executable.
+            for executable in {id(e): e for e in self._executables.values()}.values():
                 executable.close()
             self._executables.clear()
             self._constants.clear()
@@ -233,27 +235,35 @@ def _refuse_bfloat16(bundle: Bundle) -> None:
 
 def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
     executors: dict[str, Executor] = {}
+    loaded: dict[str, Executable] = {}
     executables: dict[str, Executable] = {}
     try:
         for name, artifact in bundle.manifest.artifacts.items():
-            executor = executors.get(artifact.backend)
-            if executor is None:
-                executor = executors[artifact.backend] = find_backend(
-                    artifact.backend
-                ).make_executor()
-            files = ArtifactFiles(
-                graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
-                blobs_dir=bundle.blobs_dir,
-                weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
-                options=artifact.options,
-                info=bundle.manifest.plan.segments[name],
-            )
-            executables[name] = executor.load(files, device)
+            if artifact.backend not in executors:
+                executors[artifact.backend] = find_backend(artifact.backend).make_executor()
+            info = bundle.manifest.plan.segments[name]
+            # Segments that compile to the same graph (a step that was peeled off a loop, and the
+            # loop's own) share one session and its repacked weights.
+            key = repr((artifact, info.inputs, info.outputs))
+            if key not in loaded:
+                files = _files(bundle, artifact, info)
+                loaded[key] = executors[artifact.backend].load(files, device)
+            executables[name] = loaded[key]
     except BaseException:
-        for executable in executables.values():
+        for executable in loaded.values():
             executable.close()
         raise
     return executables
+
+
+def _files(bundle: Bundle, artifact: Artifact, info: SegmentInfo) -> ArtifactFiles:
+    return ArtifactFiles(
+        graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
+        blobs_dir=bundle.blobs_dir,
+        weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
+        options=artifact.options,
+        info=info,
+    )
 
 
 def _load_constants(bundle: Bundle) -> dict[str, Array]:

@@ -161,6 +161,7 @@ def test_closing(tmp_path: Path) -> None:
     [
         {"custom_op_library": "evil.so"},
         {"optimization": "most"},
+        {"optimization": ["none"]},
         {"config": {"session.optimized_model_filepath": "1"}},
         {"config": {"session.set_denormal_as_zero": "yes"}},
         {"config": ["session.set_denormal_as_zero"]},

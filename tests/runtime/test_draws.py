@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from partitioner.errors import InputError
+from partitioner.errors import BundleError, InputError
 from partitioner.plan import Draw, DrawGroup, Plan
 from partitioner.runtime import draws
 from partitioner.runtime.draws import Drawing, draw_noise
+from partitioner.runtime.random import TorchGenerator
 from partitioner.specs import InputSpec, Noise
 from tests.bundles import spec, specs
 
@@ -146,6 +147,16 @@ def test_symbolic_sizes() -> None:
     check({"%noise": [[0, 1]]}, draw_noise(made, 0, {}, dims={"n": 1}))
     with pytest.raises(InputError, match="the size 'n' is not known"):
         draw_noise(made, 0, {})
+
+
+def test_a_plan_that_draws_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "TorchGenerator", TorchGenerator)
+    nonsense = [("int64", "normal", (0.0, 1.0)), ("int64", "integers", (1.0, 1.0))]
+    for dtype, distribution, arguments in nonsense:
+        draw = Draw("a", cast(Any, distribution), arguments)
+        made = source({"a": f"{dtype}[20]"}, [DrawGroup(1, (draw,))])
+        with pytest.raises(BundleError, match="cannot be drawn"):
+            draw_noise(made, 0, {})
 
 
 @pytest.mark.parametrize("given", [np.zeros(3, np.float32), np.zeros(2), np.zeros((1, 2))])

@@ -279,7 +279,7 @@ def test_closing_waits_for_running_calls(bundle: Path) -> None:
         call = threads.submit(pipe, image=IMAGE, seed=1, callback=callback)
         assert inside.wait(10)
         closing = threads.submit(pipe.close)
-        while not pipe._gate.closed:  # pyright: ignore[reportPrivateUsage]
+        while not pipe._gate.closed:
             pass
         with pytest.raises(UsageError, match="closed"):
             pipe(image=IMAGE)
@@ -402,6 +402,27 @@ def test_memory_modes_agree(bundle: Path, pipe: Pipeline, memory: Any) -> None:
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def test_segments_of_the_same_graph_share_a_session(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "b")
+    for name in ("first", "rest"):
+        maker.onnx(
+            name,
+            {"a": "float32[1, 8]"},
+            {"b": "float32[1, 8]"},
+            [node("MatMul", ["a", "w"], ["b"])],
+            weights={"w": WEIGHT},
+        )
+    maker.write(
+        [InputSpec("x", spec("float32[1, 8]"))],
+        [Call("first", ("x",), ("h",)), Call("rest", ("h",), ("y",))],
+        {"y": "y"},
+    )
+    with load(maker.path) as pipe:
+        first, rest = pipe._executables.values()
+        assert first is rest
+        np.testing.assert_allclose(IMAGE @ WEIGHT @ WEIGHT, pipe(x=IMAGE)["y"], atol=1e-5)
 
 
 def test_a_host_op_that_is_not_here(bundle: Path) -> None:
