@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,9 +69,7 @@ class CloudEncoder(nn.Module):
         super().__init__()
         width = config.encoder_width
         widths = (3, *config.point_widths, width)
-        self.layers = nn.ModuleList(
-            [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in itertools.pairwise(widths)])
         self.norms = nn.ModuleList([nn.LayerNorm(b) for b in widths[1:]])
         self.queries = nn.Parameter(torch.empty(1, CLOUD_TOKENS, width))
         self.attention = CrossAttention(width, config.encoder_heads, width)

@@ -20,8 +20,6 @@ _EXAMPLES = str(Path(__file__).resolve().parents[1])
 if _EXAMPLES not in sys.path:
     sys.path.insert(0, _EXAMPLES)
 
-from bernini.config import IMAGE_SIDE, SIZES  # noqa: E402
-
 __all__ = ["example_inputs", "inputs", "pipeline"]
 
 
@@ -33,6 +31,7 @@ def pipeline(size: str = "tiny", condition: str = "image", seed: int = 0) -> nn.
         condition: ``image``, ``cloud`` or ``voxels``; also the name of the pipeline's input.
         seed: of the weights.
     """
+    from bernini.config import SIZES
     from bernini.weights import build
 
     return build(SIZES[size], condition, seed)
@@ -42,6 +41,8 @@ def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Te
     """One request with made-up content, the same every time."""
     import torch
 
+    from bernini.config import SIZES
+
     shape = SIZES[size].input_shape(condition)
     content = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return {condition: (content > 0).float() if condition == "voxels" else content}
@@ -49,6 +50,8 @@ def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Te
 
 def inputs(condition: str = "image") -> dict[str, Image]:
     """How the runtime makes the input from a picture; clouds and voxels are given as arrays."""
+    from bernini.config import IMAGE_SIDE
+
     if condition != "image":
         return {}
     half = (0.5, 0.5, 0.5)
