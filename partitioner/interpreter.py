@@ -16,7 +16,7 @@ from torch import fx
 from partitioner.errors import ProgramError
 from partitioner.program import Program, call, host, loop, operands
 
-__all__ = ["Watcher", "run_graph", "run_program"]
+__all__ = ["Watcher", "run_graph", "run_nodes", "run_program"]
 
 #: Called with (graph name, trip of the loop or None, node, value) after each node.
 Watcher = Callable[[str, int | None, fx.Node, Any], None]
@@ -68,6 +68,15 @@ def run_graph(
         for dead in last_use.get(node, ()):
             del env[dead]
     raise ProgramError(f"graph {name!r} has no output")
+
+
+@torch.no_grad()
+def run_nodes(
+    graph: fx.Graph, constants: Mapping[str, torch.Tensor], args: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Run a graph without structural ops on its placeholders' values, in order."""
+    program = Program(main=graph, constants=dict(constants))
+    return run_graph(program, "main", args)
 
 
 def _run_node(

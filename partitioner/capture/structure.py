@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch.utils import _pytree as pytree
 
-__all__ = ["named_leaves", "register_dataclasses", "replace_leaves"]
+__all__ = ["named_leaves", "named_tensors", "register_dataclasses", "replace_leaves"]
 
 
 def register_dataclasses(value: Any) -> bool:
@@ -45,6 +45,20 @@ def named_leaves(value: Any, root: str) -> dict[str, Any]:
     plain = isinstance(value, list | tuple) and not hasattr(value, "_fields")
     found: dict[str, Any] = {}
     _walk(value, root if plain else "", lambda name, leaf: found.setdefault(name or root, leaf))
+    return found
+
+
+def named_tensors(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors among arguments by name: ``argument``, or ``argument.key`` where nested."""
+    found: dict[str, torch.Tensor] = {}
+
+    def visit(name: str, leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            found[name] = leaf
+        return leaf
+
+    for name, value in values.items():
+        _walk(value, name, visit)
     return found
 
 

@@ -1,0 +1,92 @@
+"""What a backend must offer at build time: verdicts on nodes, and a compiler of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import fx
+
+if TYPE_CHECKING:
+    import torch
+
+    from partitioner.planning.segments import Segment
+    from partitioner.targets import Target
+    from partitioner.weights import Layout
+
+__all__ = ["CompileOptions", "Compiled", "Compiler", "Rejected", "Supported", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Supported:
+    """The backend takes the node."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The backend does not take the node.
+
+    ``code`` is stable and short (``op-unsupported``, ``dtype``, ``dynamic-shape``), ``message``
+    is for people, ``source`` the line of the user's code.
+    """
+
+    code: str
+    message: str
+    source: str
+
+
+Verdict = Supported | Rejected
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a segment is compiled.
+
+    Args:
+        workdir: for files on the way; removed by the caller.
+        blobs_dir: where the weights' blobs lie.
+        timeout_s: seconds after which a compiler is ended.
+        memory_bytes: address space a compiler may use; None for no limit.
+        log: file to which the compiler's output is appended.
+    """
+
+    workdir: Path
+    blobs_dir: Path
+    timeout_s: float = 1800.0
+    memory_bytes: int | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a compiler made of a segment.
+
+    Attributes:
+        graph: a file that becomes a blob; None where the backend needs none.
+        weights: digests of the blobs that the graph refers to.
+        options: for the executor.
+        report: for people.
+    """
+
+    graph: Path | None
+    weights: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    report: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Compiler(Protocol):
+    """A backend at build time."""
+
+    name: str
+
+    def verdict(self, node: fx.Node, target: Target) -> Verdict: ...
+
+    def compile(
+        self,
+        segment: Segment,
+        constants: Mapping[str, torch.Tensor],
+        layout: Layout,
+        options: CompileOptions,
+    ) -> Compiled: ...

@@ -1,0 +1,145 @@
+"""Graphs as JSON, for the way into a compiler's process. Tensors travel only if they are small."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import fx
+
+from partitioner.program import TensorType
+from partitioner.weights import tensor_bytes
+
+__all__ = ["from_json", "to_json"]
+
+
+def to_json(graph: fx.Graph, constants: Mapping[str, torch.Tensor], lifted: set[str]) -> Any:
+    """A graph without structural ops.
+
+    Args:
+        lifted: constants that stay behind; only their types travel.
+    """
+    nodes = [_node(node) for node in graph.nodes]
+    named = {cast(str, n.target) for n in graph.nodes if n.op == "get_attr"}
+    return {
+        "nodes": nodes,
+        "constants": {name: _tensor(constants[name]) for name in sorted(named - lifted)},
+        "lifted": {name: _type(TensorType.of(constants[name])) for name in sorted(lifted)},
+    }
+
+
+def from_json(document: Any) -> tuple[fx.Graph, dict[str, torch.Tensor], dict[str, TensorType]]:
+    """The graph, its small constants, and the types of the lifted ones."""
+    graph = fx.Graph()
+    env: dict[str, fx.Node] = {}
+    for entry in document["nodes"]:
+        args = _decode(entry["args"], env)
+        if entry["op"] == "output":
+            graph.output(args[0])
+            continue
+        target = _target(entry["op"], entry["target"])
+        node = graph.create_node(
+            entry["op"], target, args, _decode(entry["kwargs"], env), name=entry["name"]
+        )
+        node.meta["type"] = _untype(entry["type"])
+        node.meta["source"] = entry["source"]
+        env[entry["name"]] = node
+    constants = {name: _untensor(value) for name, value in document["constants"].items()}
+    lifted = {name: cast(TensorType, _untype(t)) for name, t in document["lifted"].items()}
+    return graph, constants, lifted
+
+
+def _node(node: fx.Node) -> dict[str, Any]:
+    return {
+        "op": node.op,
+        "name": node.name,
+        "target": str(node.target) if node.op != "output" else "",
+        "args": _encode(node.args),
+        "kwargs": _encode(dict(node.kwargs)),
+        "type": _type(node.meta.get("type")),
+        "source": node.meta.get("source", ""),
+    }
+
+
+def _target(op: str, text: str) -> Any:
+    if op != "call_function":
+        return text
+    if "getitem" in text:
+        import operator
+
+        return operator.getitem
+    namespace, name, overload = text.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), name), overload)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(v) for v in cast("tuple[Any, ...]", value)]}
+    if isinstance(value, list):
+        return [_encode(v) for v in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {"dict": {k: _encode(v) for k, v in cast("dict[str, Any]", value).items()}}
+    if isinstance(value, torch.dtype | torch.device | torch.memory_format | torch.layout):
+        kind = type(value).__name__.replace("torch.", "")
+        return {kind: str(value).removeprefix("torch.")}
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"an argument of type {type(value).__name__}")
+
+
+def _decode(value: Any, env: Mapping[str, fx.Node]) -> Any:
+    if isinstance(value, list):
+        return [_decode(v, env) for v in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = cast("dict[str, Any]", value).items()
+    if kind == "node":
+        return env[inner]
+    if kind == "tuple":
+        return tuple(_decode(v, env) for v in inner)
+    if kind == "dict":
+        return {k: _decode(v, env) for k, v in inner.items()}
+    if kind == "float":
+        return float.fromhex(inner)
+    return torch.device(inner) if kind == "device" else getattr(torch, inner)
+
+
+def _type(type_: Any) -> Any:
+    if isinstance(type_, tuple):
+        return {"tuple": [_type(t) for t in cast("tuple[Any, ...]", type_)]}
+    if type_ is None:
+        return None
+    return {"dtype": str(type_.dtype).removeprefix("torch."), "shape": list(type_.shape)}
+
+
+def _untype(value: Any) -> Any:
+    if value is None:
+        return None
+    if "tuple" in value:
+        return tuple(_untype(v) for v in value["tuple"])
+    return TensorType(tuple(value["shape"]), getattr(torch, value["dtype"]))
+
+
+def _tensor(tensor: torch.Tensor) -> Any:
+    data = base64.b64encode(tensor_bytes(tensor)).decode()
+    return {**_type(TensorType.of(tensor)), "data": data}
+
+
+def _untensor(value: Any) -> torch.Tensor:
+    data = bytearray(base64.b64decode(value["data"]))
+    type_ = _untype({"dtype": value["dtype"], "shape": value["shape"]})
+    if not data:
+        return torch.empty(type_.shape, dtype=type_.dtype)
+    return torch.frombuffer(data, dtype=type_.dtype).reshape(type_.shape)
+
+
+def identifier(name: str) -> str:
+    """A name that is an identifier in Python."""
+    return re.sub(r"\W", "_", name)

@@ -1,0 +1,281 @@
+"""Segments to ONNX: the graph without its weights goes through ``torch.onnx``, in a process of its
+own; then the weights are declared as external data that lies in the bundle's blobs.
+
+The exporter never sees a weight, so exporting takes little memory whatever the model's size, and
+the weights of a bundle are stored once, however many segments read them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import fx, nn
+
+from partitioner.artifacts.digest import hex_of
+from partitioner.artifacts.manifest import ConstantRef
+from partitioner.backends.base import Compiled, CompileOptions, Verdict
+from partitioner.backends.graphs import from_json, identifier, to_json
+from partitioner.backends.onnx.support import verdict
+from partitioner.backends.worker import run_job
+from partitioner.errors import CompileError
+from partitioner.program import TensorType, node_type
+
+if TYPE_CHECKING:
+    from partitioner.planning.segments import Segment
+    from partitioner.targets import Target
+    from partitioner.weights import Layout
+
+__all__ = ["OPSET", "OnnxCompiler", "is_lifted", "run"]
+
+#: 20 is the first opset with Gelu; from 21 on group normalisation is an op that ONNX Runtime has
+#: no CPU kernel for and expands into many.
+OPSET = 20
+
+#: Constants up to this size travel with the graph, since the exporter looks at index and shape
+#: constants, and a small scale is better inside the file than outside.
+_SMALL_FLOAT_BYTES = 1024
+_SMALL_INT_BYTES = 64 * 2**10
+
+
+def is_lifted(tensor: torch.Tensor) -> bool:
+    """Whether a constant stays outside of the graph, in a blob."""
+    limit = _SMALL_FLOAT_BYTES if tensor.dtype.is_floating_point else _SMALL_INT_BYTES
+    return tensor.nbytes > limit
+
+
+class OnnxCompiler:
+    """The backend ``onnx`` at build time."""
+
+    name = "onnx"
+
+    def verdict(self, node: fx.Node, target: Target) -> Verdict:
+        """See :func:`partitioner.backends.onnx.support.verdict`."""
+        return verdict(node, target)
+
+    def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
+        """The constants of a segment that must lie in blobs."""
+        names = {cast(str, n.target) for n in segment.graph.nodes if n.op == "get_attr"}
+        return {name for name in names if is_lifted(constants[name])}
+
+    def compile(
+        self,
+        segment: Segment,
+        constants: Mapping[str, torch.Tensor],
+        layout: Layout,
+        options: CompileOptions,
+    ) -> Compiled:
+        """Export one segment.
+
+        Raises:
+            CompileError: names the source line of the node that failed, where that is known.
+        """
+        lifted = self.outside(segment, constants)
+        job = options.workdir / identifier(segment.name)
+        job.mkdir(parents=True)
+        document = {
+            "graph": to_json(segment.graph, constants, lifted),
+            "inputs": list(segment.inputs),
+            "outputs": list(segment.outputs),
+            "external": {
+                name: [hex_of(layout[name].blob), layout[name].offset, layout[name].nbytes]
+                for name in sorted(lifted)
+            },
+            "blobs_dir": str(options.blobs_dir),
+        }
+        (job / "job.json").write_text(json.dumps(document))
+        report = run_job(
+            "partitioner.backends.onnx.compile:run",
+            job,
+            what=f"segment {segment.name!r}",
+            where=segment.sources[0] if segment.sources else None,
+            timeout_s=options.timeout_s,
+            memory_bytes=options.memory_bytes,
+            log=options.log,
+        )
+        weights = sorted({layout[name].blob for name in lifted})
+        return Compiled(
+            job / "model.onnx", tuple(weights), {"optimization": "extended"}, report
+        )
+
+
+# --- in the worker ------------------------------------------------------------------------------
+
+
+def warm_up() -> None:
+    """Export something small, so that the exporter's tables are made once and not in each job."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = fx.Graph()
+        x = graph.placeholder("x")
+        x.meta["type"] = TensorType((2, 2), torch.float32)
+        graph.output((graph.call_function(torch.ops.aten.gelu.default, (x,)),))
+        module, names = _module(graph, {}, {})
+        model = _export(module, graph, names, {"inputs": ["x"], "outputs": ["y"]})
+        _check_loads(model.SerializeToString(), Path(folder))
+
+
+def run(directory: Path) -> dict[str, Any]:
+    """The job: ``job.json`` in, ``model.onnx`` out. Gives what is worth reporting."""
+    job = json.loads((directory / "job.json").read_text())
+    graph, constants, lifted = from_json(job["graph"])
+    module, names = _module(graph, constants, lifted)
+    model = _export(module, graph, names, job)
+    refs = {
+        name: ConstantRef(f"sha256:{place[0]}", place[1], place[2])
+        for name, place in job["external"].items()
+    }
+    _externalise(model, {given: name for name, given in names.items()}, refs)
+    _strip(model)
+    data = model.SerializeToString(deterministic=True)
+    _check_loads(data, Path(job["blobs_dir"]))
+    (directory / "model.onnx").write_bytes(data)
+    return {"nodes": len(model.graph.node), "bytes": len(data), "opset": OPSET}
+
+
+def _module(
+    graph: fx.Graph, constants: Mapping[str, torch.Tensor], lifted: Mapping[str, TensorType]
+) -> tuple[fx.GraphModule, dict[str, str]]:
+    """A module whose lifted constants are inputs behind its own; constant -> input name."""
+    root = nn.Module()
+    names: dict[str, str] = {}
+    last = [n for n in graph.nodes if n.op == "placeholder"]
+    with graph.inserting_before(next(iter(graph.nodes))):
+        anchor = graph.create_node("placeholder", "partitioner_anchor")
+    position = last[-1] if last else anchor
+    for name, type_ in lifted.items():
+        with graph.inserting_after(position):
+            position = graph.create_node("placeholder", f"weight_{len(names)}")
+        position.meta["type"] = type_
+        names[name] = position.name
+    graph.erase_node(anchor)
+    inputs = {name: n for name, n in zip(names, _weights(graph, len(names)), strict=True)}
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and node.target in inputs:
+            node.replace_all_uses_with(inputs[node.target])
+            graph.erase_node(node)
+        elif node.op == "get_attr":
+            key = f"constant_{identifier(cast(str, node.target))}"
+            root.register_buffer(key, constants[cast(str, node.target)])
+            node.target = key
+    return fx.GraphModule(root, graph), names
+
+
+def _weights(graph: fx.Graph, count: int) -> list[fx.Node]:
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    return placeholders[len(placeholders) - count :]
+
+
+def _export(
+    module: fx.GraphModule, graph: fx.Graph, names: Mapping[str, str], job: dict[str, Any]
+) -> Any:
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    # calloc: pages that are never touched, however large the weights are.
+    args = tuple(
+        torch.zeros(node_type(n).empty().shape, dtype=node_type(n).dtype) for n in placeholders
+    )
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, args, strict=False)
+            program = cast(Any, torch.onnx).export(
+                exported,
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=True,
+                verbose=False,
+                input_names=[*job["inputs"], *names.values()],
+                output_names=job["outputs"],
+            )
+            return program.model_proto
+    except Exception as error:
+        raise _export_error(error, graph) from error
+
+
+def _export_error(error: Exception, graph: fx.Graph) -> CompileError:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    ops = re.findall(r"aten[.:]+([a-z_0-9]+)", text)
+    guilty = [
+        n.meta["source"]
+        for n in graph.nodes
+        if any(re.search(rf"aten\.{op}\b", str(n.target)) for op in ops) and n.meta.get("source")
+    ]
+    lines = [line for line in text.splitlines() if line.strip()]
+    return CompileError(
+        f"torch.onnx cannot export the graph: {lines[0] if lines else type(error).__name__}",
+        where=guilty[0] if guilty else None,
+        advice="write the step with other ops, or make it a host op (@partitioner.host_op)",
+    )
+
+
+def _externalise(model: Any, lifted: Mapping[str, str], refs: Mapping[str, ConstantRef]) -> None:
+    """Turn the inputs that stand for weights into initialisers with external data."""
+    import onnx
+
+    kept: list[Any] = []
+    for value in model.graph.input:
+        name = lifted.get(value.name)
+        if name is None:
+            kept.append(value)
+            continue
+        ref = refs[name]
+        tensor = model.graph.initializer.add()
+        tensor.name = value.name
+        tensor.data_type = value.type.tensor_type.elem_type
+        tensor.dims.extend(d.dim_value for d in value.type.tensor_type.shape.dim)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, item in (
+            ("location", hex_of(ref.blob)),
+            ("offset", str(ref.offset)),
+            ("length", str(ref.nbytes)),
+        ):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, item
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+
+
+def _strip(model: Any) -> None:
+    """Take out what differs from machine to machine: traces, paths, notes."""
+    graphs = [model.graph]
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        graphs.append(function)
+    for graph in graphs:
+        if hasattr(graph, "initializer"):
+            graph.doc_string = ""
+            del graph.metadata_props[:]
+            for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+                value.doc_string = ""
+                del value.metadata_props[:]
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+
+
+def _check_loads(data: bytes, blobs_dir: Path) -> None:
+    """Let ONNX Runtime read the model, so that what it refuses is known at build time."""
+    import onnxruntime as ort
+
+    options = cast(Any, ort).SessionOptions()
+    options.graph_optimization_level = cast(Any, ort).GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(blobs_dir)
+    )
+    options.intra_op_num_threads = 1
+    try:
+        cast(Any, ort).InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CompileError(
+            f"ONNX Runtime refuses the exported graph: {str(error).splitlines()[0]}",
+            advice="this is a defect of the exporter; write the step with other ops",
+        ) from error

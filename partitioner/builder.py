@@ -1,0 +1,399 @@
+"""The way of a build: capture, passes, plan, compile, parity, bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import partitioner
+
+from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
+from partitioner.artifacts.writer import BundleWriter
+from partitioner.backends import find_backend
+from partitioner.backends.base import Compiled, CompileOptions
+from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
+from partitioner.backends.worker import stop_worker
+from partitioner.capture import Captured, capture
+from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.capture.structure import named_tensors
+
+from partitioner.parity import check_outputs, check_segments, keep_evidence, write_sample
+from partitioner.passes.pipeline import DEFAULT, Observer, dump_to, parse_pipeline, run_pipeline
+from partitioner.planning.plan import HostCall, Planned, make_plan
+from partitioner.planning.segments import Segment
+from partitioner.program import Program
+from partitioner.runtime.draws import draw_noise
+from partitioner.runtime.runner import Run
+from partitioner.runtime.schedule import schedule
+from partitioner.specs import Image, Noise
+from partitioner.targets import Target, find_target
+from partitioner.weights import lay_out
+
+__all__ = ["BuildResult", "Progress", "build"]
+
+Array = npt.NDArray[Any]
+
+#: Called with (phase, done, total); phases are those of the module's first line.
+Progress = Callable[[str, int, int], None]
+
+GRAPH_TYPE = "application/vnd.partitioner.onnx.v1"
+CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
+
+#: The seed of the noise on which a bundle is compared with the eager pipeline.
+PARITY_SEED = 0
+
+#: Recorded in the manifest, where installed.
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A finished build.
+
+    Attributes:
+        path: of the bundle.
+        digest: its identity.
+        report: loops found, what passes did, errors of parity, seconds of each phase.
+    """
+
+    path: Path
+    digest: str
+    report: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def build(
+    module: Any,
+    example_inputs: Mapping[str, Any],
+    *,
+    target: str = "cpu",
+    output: str | os.PathLike[str],
+    inputs: Mapping[str, Image | Noise] | None = None,
+    stages: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    version: str = "0",
+    passes: str = DEFAULT,
+    parity: bool = True,
+    tolerance: float | None = None,
+    dump_passes: str | os.PathLike[str] | None = None,
+    timeout_s: float = 1800.0,
+    memory_bytes: int | None = None,
+    log: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Build a bundle of a pipeline.
+
+    Args:
+        module: an ``nn.Module``, a callable over modules, or a diffusers pipeline.
+        example_inputs: argument name -> tensor (or dict, list, dataclass of tensors). What is not
+            a tensor is an option.
+        target: a name of ``partition targets``.
+        output: the bundle's directory; must not exist unless ``overwrite``.
+        inputs: how an input is made, where it is more than an array.
+        stages: stage name -> attribute path.
+        options: arguments that are fixed now (steps, guidance scale).
+        name, version: labels of the bundle; the name is the class's by default.
+        passes: a pass pipeline; see ``partitioner.passes.pipeline``.
+        parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
+        tolerance: relative, instead of the target's.
+        dump_passes: a directory for the program before and after each pass, as text.
+        timeout_s: seconds that compiling one segment may take.
+        memory_bytes: address space that compiling one segment may take.
+        log: a file for the compilers' output; kept only if given.
+        overwrite: replace an existing bundle.
+        progress: called as the build goes on.
+
+    Raises:
+        PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
+            at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
+    """
+    hardware = find_target(target)
+    pipeline = parse_pipeline(passes)
+    options = dict(options or {})
+    phase = _Phases(progress)
+    with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
+        with phase("capture"):
+            captured = capture(
+                module, example_inputs, options=options, inputs=inputs, stages=stages
+            )
+        with phase("passes"):
+            observers: list[Observer] = [dump_to(Path(dump_passes))] if dump_passes else []
+            program, records = run_pipeline(captured.program, pipeline, observers=observers)
+        with phase("plan"):
+            compilers = {b: find_backend(b).make_compiler() for b in hardware.backends}
+            planned = make_plan(program, hardware, compilers)
+        compile_options = CompileOptions(
+            workdir, writer.blobs_dir, timeout_s, memory_bytes, Path(log) if log else None
+        )
+        job = _Job(module, example_inputs, options, captured, program, planned, hardware, writer)
+        with phase("compile"):
+            artifacts = job.compile(compilers, compile_options, phase)
+            constants = job.write_constants()
+        sample: ParitySample | None = None
+        errors: dict[str, Any] = {}
+        if parity:
+            with phase("parity"):
+                limit = Tolerance(tolerance or hardware.relative, hardware.absolute)
+                sample, errors = job.check(artifacts, constants, limit)
+        with phase("bundle"):
+            report = _report(captured, records)
+            manifest = Manifest(
+                name=name or _label(module),
+                version=version,
+                target=hardware.name,
+                inputs=program.inputs,
+                outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
+                plan=planned.plan,
+                artifacts=artifacts,
+                constants=constants,
+                blobs=tuple(writer.blobs[digest] for digest in sorted(writer.blobs)),
+                parity=sample,
+                toolchain=_toolchain(),
+                options={**_plain(options), "passes": passes, "target": target},
+                report=report,
+            )
+            digest = writer.commit(manifest)
+    return BuildResult(
+        writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds}
+    )
+
+
+# --- phases -------------------------------------------------------------------------------------
+
+
+class _Phases:
+    """Times phases and tells about them."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.name = ""
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.name = name
+        self.tell(0, 1)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        self.tell(1, 1)
+
+    def tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(self.name, done, total)
+
+
+@contextmanager
+def _workdir(writer: BundleWriter) -> Iterator[Path]:
+    """A directory for files on the way, gone at the end whatever happens."""
+    path = Path(tempfile.mkdtemp(prefix="partitioner-"))
+    try:
+        yield path
+    except KeyboardInterrupt:
+        stop_worker()
+        raise
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass
+class _Job:
+    """What the later phases of one build share."""
+
+    module: Any
+    example_inputs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    captured: Captured
+    program: Program
+    planned: Planned
+    target: Target
+    writer: BundleWriter
+
+    def compile(
+        self, compilers: Mapping[str, Any], options: CompileOptions, phase: _Phases
+    ) -> dict[str, Artifact]:
+        """Write the weights, then compile every segment."""
+        segments = self.planned.segments
+        outside: set[str] = set()
+        for name, segment in segments.items():
+            if isinstance(segment, Segment):
+                compiler = compilers[segment.backend]
+                outside |= compiler.outside(segment, self.program.constants)
+        layout = lay_out(self.program.constants, outside, self.writer)
+        self._map_weights(layout)
+        artifacts: dict[str, Artifact] = {}
+        for count, (name, segment) in enumerate(segments.items()):
+            phase.tell(count, len(segments))
+            if isinstance(segment, HostCall):
+                compiled = compilers["host"].compile_host(segment.op, segment.options)
+                artifacts[name] = self._artifact("host", compiled)
+                continue
+            compiled = compilers[segment.backend].compile(
+                segment, self.program.constants, layout, options
+            )
+            artifacts[name] = self._artifact(segment.backend, compiled)
+        return artifacts
+
+    def _artifact(self, backend: str, compiled: Compiled) -> Artifact:
+        graph: str | None = None
+        if compiled.graph is not None:
+            graph = self.writer.add_file(compiled.graph, GRAPH_TYPE).digest
+            compiled.graph.unlink()
+        return Artifact(backend, graph, compiled.weights, compiled.options)
+
+    def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
+        """Read the weights from their blobs from now on, so that folded copies can go."""
+        for name, ref in layout.items():
+            tensor = self.program.constants[name]
+            raw = np.memmap(self.writer.blob_path(ref.blob), np.uint8, "c", ref.offset, (ref.nbytes,))
+            mapped = torch.from_numpy(raw).view(tensor.dtype).reshape(tensor.shape)
+            self.program.constants[name] = mapped
+
+    def write_constants(self) -> dict[str, ConstantRef]:
+        """Tables and initial values: the constants that the plan itself reads."""
+        names = self.planned.constants
+        layout = lay_out(self.program.constants, names.values(), self.writer)
+        return {value: layout[name] for value, name in names.items()}
+
+    # --- parity ---
+
+    def check(
+        self,
+        artifacts: Mapping[str, Artifact],
+        constants: Mapping[str, ConstantRef],
+        tolerance: Tolerance,
+    ) -> tuple[ParitySample, dict[str, Any]]:
+        """Segments against torch, then the whole against the eager pipeline."""
+        plan = self.planned.plan
+        given = {
+            name: np.array(tensor.detach().numpy())
+            for name, tensor in named_tensors(self.example_inputs).items()
+        }
+        values = {plan.inputs[n]: a for n, a in given.items() if n in plan.inputs}
+        values |= self._constant_arrays()
+        noise = draw_noise(_Source(self.program.inputs, plan), PARITY_SEED, {}, unread=())
+        # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
+        values |= noise
+        for name, value in plan.inputs.items():
+            if value in noise:
+                given[name] = noise[value]
+        evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
+        expected = self._run_eager(given, values)
+        executables = self._load(artifacts)
+        try:
+            checked = check_segments(
+                self.planned, self.program.constants, executables, values, tolerance, evidence
+            )
+            run = Run(executables, values)
+            run.steps(schedule(plan))
+            actual = run.outputs(plan.outputs)
+        finally:
+            for executable in executables.values():
+                executable.close()
+        inexact = {n for n, v in plan.outputs.items() if None in plan.values[v].shape}
+        outputs, errors = check_outputs(expected, actual, inexact, tolerance, evidence)
+        drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
+        kept = {n: a for n, a in given.items() if n not in drawn and self._is_used(n)}
+        sample = write_sample(self.writer, PARITY_SEED, kept, outputs, checked, tolerance)
+        return sample, {"segments": checked.errors, "outputs": errors}
+
+    def _is_used(self, name: str) -> bool:
+        return name in self.planned.plan.inputs
+
+    def _constant_arrays(self) -> dict[str, Array]:
+        return {
+            value: self.program.constants[name].detach().contiguous().numpy()
+            for value, name in self.planned.constants.items()
+        }
+
+    def _run_eager(
+        self, given: Mapping[str, Array], values: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        plan = self.planned.plan
+        drawn = {
+            draw.placeholder: values[own.value]
+            for sequence, group in zip(self.program.draws, plan.draws, strict=True)
+            for draw, own in zip(sequence.draws, group.draws, strict=True)
+        }
+        return run_eager(
+            self.module,
+            self.example_inputs,
+            options=self.options,
+            values=given,
+            drawn=drawn_in_order(self.program.draws, drawn),
+        )
+
+    def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
+        # Low memory: the eager pipeline's weights are still there.
+        device = DeviceOptions(memory="low", host_ops=tuple(self.program.host_ops.values()))
+        loaded: dict[str, Executable] = {}
+        for name, artifact in artifacts.items():
+            files = ArtifactFiles(
+                graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
+                blobs_dir=self.writer.blobs_dir,
+                weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
+                options=artifact.options,
+                info=self.planned.plan.segments[name],
+            )
+            loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
+        return loaded
+
+
+@dataclass(frozen=True)
+class _Source:
+    inputs: Any
+    plan: Any
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def _label(module: Any) -> str:
+    own = getattr(module, "__name__", None)
+    return str(own or type(module).__name__).lower()
+
+
+def _toolchain() -> dict[str, str]:
+    tools = {"partitioner": partitioner.__version__, "python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            tools[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tools
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON values; what is no JSON value by its text."""
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        simple = value is None or isinstance(value, bool | int | float | str)
+        plain[name] = value if simple else repr(value)
+    return plain
+
+
+def _report(captured: Captured, records: Any) -> dict[str, Any]:
+    # No seconds here: the report is part of the bundle, whose digest must not depend on them.
+    rows = [{k: v for k, v in asdict(r).items() if k != "seconds"} for r in records]
+    return {
+        "loops": [{**asdict(loop), "stages": list(loop.stages)} for loop in captured.loops],
+        "stage_calls": dict(captured.stage_calls),
+        "warnings": list(captured.warnings),
+        "passes": rows,
+    }
+
+

@@ -1,0 +1,157 @@
+"""Repeat the parity check of a build, from the bundle alone, on the machine that serves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.manifest import Expected, Manifest, ParitySample
+from partitioner.errors import ParityError
+from partitioner.runtime.compare import Difference, compare
+from partitioner.runtime.pipeline import load
+from partitioner.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from partitioner.backends.execution import Memory
+    from partitioner.hostops import HostOp
+
+__all__ = ["Report", "Row", "sample_inputs", "verify_bundle"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared tensor. ``name`` is ``segment[call].output`` or ``output NAME``."""
+
+    name: str
+    error: float
+    tolerance: float
+    ok: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was compared, in the order in which it was computed."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(row.ok for row in self.rows)
+
+    @property
+    def first_fault(self) -> Row | None:
+        return next((row for row in self.rows if not row.ok), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "rows": [asdict(row) for row in self.rows]}
+
+
+def sample_inputs(bundle: Bundle, sample: ParitySample) -> dict[str, Array]:
+    """The example inputs of a parity sample."""
+    return {
+        name: np.array(bundle.constant(given.data, given.spec))
+        for name, given in sample.inputs.items()
+    }
+
+
+def verify_bundle(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    memory: Memory = "fast",
+    host_ops: Iterable[HostOp] = (),
+) -> Report:
+    """Run the bundle on its parity sample and compare segments and outputs.
+
+    Every blob is hashed first.
+
+    Raises:
+        ParityError: the bundle has no sample, or a tensor differs; names the first one.
+        BundleError: the bundle is damaged.
+    """
+    bundle = Bundle.open(path, "always")
+    bundle.check()
+    sample = bundle.manifest.parity
+    if sample is None:
+        raise ParityError(
+            "the bundle has no parity sample",
+            where=str(path),
+            advice="build it without --no-parity",
+        )
+    checker = _Checker(bundle, sample)
+    with load(path, threads=threads, memory=memory, host_ops=host_ops) as pipe:
+        outputs = pipe(sample_inputs(bundle, sample), seed=sample.seed, observe=checker.observe)
+    for name, expected in sample.outputs.items():
+        checker.check(f"output {name}", expected, outputs[name])
+    checker.check_complete()
+    report = Report(tuple(checker.rows))
+    if not report.ok:
+        raise _diverged(report, bundle.manifest)
+    return report
+
+
+class _Checker:
+    """Compares what segments give with the sample, while the bundle runs."""
+
+    def __init__(self, bundle: Bundle, sample: ParitySample) -> None:
+        self.bundle = bundle
+        self.tolerance = sample.tolerance
+        self.expected = {(s.segment, s.call): s.outputs for s in sample.segments}
+        self.rows: list[Row] = []
+        self.seen: set[tuple[str, int]] = set()
+
+    def observe(self, segment: str, call: int, outputs: Mapping[str, Array]) -> None:
+        wanted = self.expected.get((segment, call))
+        if wanted is None:
+            return
+        self.seen.add((segment, call))
+        for name, expected in wanted.items():
+            self.check(f"{segment}[{call}].{name}", expected, outputs[name])
+
+    def check(self, name: str, expected: Expected, array: Array) -> None:
+        values = self._values(expected)
+        difference: Difference = compare(expected, values, array, self.tolerance)
+        self.rows.append(
+            Row(name, difference.relative, self.tolerance.relative, difference.ok, difference.fault)
+        )
+
+    def check_complete(self) -> None:
+        """A sample whose segments did not all run compares nothing for those."""
+        for segment, call in sorted(set(self.expected) - self.seen):
+            self.rows.append(
+                Row(
+                    f"{segment}[{call}]",
+                    float("inf"),
+                    self.tolerance.relative,
+                    ok=False,
+                    fault="was not called",
+                )
+            )
+
+    def _values(self, expected: Expected) -> npt.NDArray[np.float64]:
+        spec = TensorSpec("float64", (expected.count,))
+        return np.array(self.bundle.constant(expected.values, spec))
+
+
+def _diverged(report: Report, manifest: Manifest) -> ParityError:
+    row = report.first_fault
+    assert row is not None
+    segment = row.name.split("[")[0]
+    info = manifest.plan.segments.get(segment)
+    sources = "; ".join(info.sources) if info is not None else ""
+    what = row.fault or f"differs by {row.error:.3g} relative, allowed are {row.tolerance:.3g}"
+    return ParityError(
+        f"the bundle does not give the eager pipeline's numbers here: {row.name} {what}",
+        where=sources or row.name,
+        advice="compare the versions of the backend's library with those in `partition inspect`; "
+        "rebuild on this machine if they differ",
+    )

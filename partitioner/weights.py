@@ -1,0 +1,81 @@
+"""Weights in blobs: each constant once, one blob a stage, in an order that does not change.
+
+A stage's weights are a blob of their own, so a change to one stage changes one blob. Tensors are
+written one at a time; none but the one being written is ever copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from partitioner.artifacts.manifest import ConstantRef
+from partitioner.artifacts.writer import BundleWriter
+
+__all__ = ["WEIGHTS_TYPE", "Layout", "lay_out", "tensor_bytes"]
+
+WEIGHTS_TYPE = "application/vnd.partitioner.weights.v1"
+
+#: constant name -> where it lies.
+Layout = Mapping[str, ConstantRef]
+
+#: A cache line: kernels load from weights with wide instructions.
+_ALIGNMENT = 64
+
+#: Large tensors start at a page, so that mapping one touches no page of another.
+_PAGE = 4096
+_LARGE_BYTES = 2**20
+
+
+def lay_out(
+    constants: Mapping[str, torch.Tensor], used: Iterable[str], writer: BundleWriter
+) -> dict[str, ConstantRef]:
+    """Write the constants in ``used`` into blobs.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(used)):
+        groups.setdefault(_group(name), []).append(name)
+    layout: dict[str, ConstantRef] = {}
+    for _, names in sorted(groups.items()):
+        places = dict(_places(names, constants))
+        blob = writer.add_chunks(_chunks(places, constants), WEIGHTS_TYPE)
+        for name, offset in places.items():
+            layout[name] = ConstantRef(blob.digest, offset, constants[name].nbytes)
+    return layout
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """Raw data of a tensor in C order; a copy only if it does not lie like that already."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
+
+
+def _group(name: str) -> str:
+    stage, dot, _ = name.partition(".")
+    return stage if dot else "constants"
+
+
+def _places(
+    names: Iterable[str], constants: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, int]]:
+    offset = 0
+    for name in names:
+        size = constants[name].nbytes
+        alignment = _PAGE if size >= _LARGE_BYTES else _ALIGNMENT
+        offset = -(-offset // alignment) * alignment
+        yield name, offset
+        offset += size
+
+
+def _chunks(places: Mapping[str, int], constants: Mapping[str, torch.Tensor]) -> Iterator[Any]:
+    written = 0
+    for name, offset in places.items():
+        if offset > written:
+            yield bytes(offset - written)
+        yield tensor_bytes(constants[name])
+        written = offset + constants[name].nbytes
