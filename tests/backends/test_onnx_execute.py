@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions
@@ -244,6 +245,11 @@ def run_alone(code: str, **environment: str) -> str:
     return result.stdout + result.stderr
 
 
+#: Before it, every session has a pool of its own.
+has_shared_pool = pytest.mark.skipif(
+    not hasattr(onnxruntime, "set_global_thread_pool_sizes"), reason="onnxruntime is too old"
+)
+
 POOLS = """
     import onnxruntime as ort
     from partitioner.backends.onnx.pool import apply_pool
@@ -259,6 +265,7 @@ POOLS = """
 """
 
 
+@has_shared_pool
 def test_the_first_load_sets_the_size_of_the_shared_pool() -> None:
     printed = run_alone(POOLS.format(before=""))
 
@@ -267,12 +274,14 @@ def test_the_first_load_sets_the_size_of_the_shared_pool() -> None:
     assert "has had 2 since" in printed
 
 
+@has_shared_pool
 def test_a_pool_that_other_code_has_made_is_used() -> None:
     printed = run_alone(POOLS.format(before="ort.set_global_thread_pool_sizes(4, 1)"))
 
     assert ["2 False"] * 3 == [line for line in printed.splitlines() if line[0].isdigit()]
 
 
+@has_shared_pool
 def test_a_pool_for_each_session_on_request() -> None:
     printed = run_alone(POOLS.format(before=""), **{pool.VARIABLE: "session"})
 
