@@ -7,6 +7,7 @@ It is asked for the installed versions, so that it cannot be out of date.
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -37,20 +38,32 @@ _DTYPES = frozenset(
 
 
 @functools.cache
-def _translated() -> frozenset[Any]:
-    """Overloads with a translation."""
+def _registry() -> Any:
+    """The exporter's translations."""
     from torch.onnx._internal.exporter import _registration
 
-    registry = cast(Any, _registration.ONNXRegistry).from_torchlib()
-    return frozenset(registry.functions)
+    # It says for each op of torchvision that torchvision is not there.
+    log = logging.getLogger(_registration.__name__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        return cast(Any, _registration.ONNXRegistry).from_torchlib()
+    finally:
+        log.setLevel(level)
+
+
+@functools.cache
+def _is_translated(op: Any) -> bool:
+    return bool(_registry().is_registered(op))
 
 
 @functools.cache
 def _decomposed() -> frozenset[Any]:
     """Overloads that the exporter takes apart."""
-    from torch._decomp import decomposition_table
+    from torch.onnx._internal.exporter import _decomp
 
-    return frozenset(cast("dict[Any, Any]", decomposition_table))
+    table = cast(Any, _decomp).create_onnx_friendly_decomposition_table(set())
+    return frozenset(cast("dict[Any, Any]", table))
 
 
 def _types(node: fx.Node) -> list[TensorType]:
@@ -82,6 +95,6 @@ def verdict(node: fx.Node, target: Target) -> Verdict:
         if None in type_.shape:
             return Rejected("dynamic-shape", "a size is known only at run time", source)
     op = node.target
-    if op in _translated() or op in _decomposed() or _is_composite(op):
+    if _is_translated(op) or op in _decomposed() or _is_composite(op):
         return Supported()
     return Rejected("op-unsupported", f"ONNX has no counterpart of {op}", source)

@@ -1,0 +1,66 @@
+"""The command line ``partition``. One file a verb; a verb is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+import partitioner
+from partitioner.cli.common import Failing
+
+__all__ = ["main"]
+
+#: verb -> one line of help; the verb's file has its name.
+_VERBS = {
+    "build": "Compile a pipeline into a bundle.",
+    "run": "Run a bundle on inputs.",
+    "verify": "Check a bundle's numbers on this machine.",
+    "inspect": "Show what is in a bundle.",
+    "targets": "List what can be built for.",
+    "doctor": "Tell what is installed and what works here.",
+}
+
+
+class _Lazy(Failing, click.Group):
+    """A group that lists its verbs without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module: Any = importlib.import_module(f"partitioner.cli.{cmd_name}")
+        return module.command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(partitioner.__version__, prog_name="partition")
+def main() -> None:
+    """Compile whole generative pipelines ahead of time, and run them without torch.
+
+    A pipeline written in ordinary Python, its loop included, becomes one bundle: compiled
+    segments, weights, and a plan. Serving code runs the bundle with NumPy and the backend's
+    library alone.
+
+    \b
+      partition doctor                                     what works here
+      partition build model.py --target cpu -o my.bundle   build
+      partition inspect my.bundle                          look inside
+      partition run my.bundle --input image=in.png -o out.glb --seed 7
+      partition verify my.bundle                           on the machine that serves
+
+    model.py names `pipeline` (an nn.Module, a function over modules, a diffusers pipeline) and
+    `example_inputs` (a dict of tensors). Every verb takes --json and --help.
+
+    \b
+    Exit codes: 0 done, 2 usage, 3 model file, 4 capture, 5 pass or program, 6 placement,
+    7 compiler or backend, 8 parity, 9 damaged bundle, 10 incompatible bundle, 11 input,
+    12 output, 13 missing library, 130 interrupted, 1 anything else.
+    """

@@ -1,0 +1,97 @@
+"""``partition doctor``: what is installed, what works here, what to install otherwise."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import click
+
+from partitioner.cli.common import emit, json_option
+from partitioner.targets import all_targets
+
+__all__ = ["command", "target_rows"]
+
+#: distribution -> what it is for.
+_RUN = {"numpy": "run", "onnxruntime": "run onnx segments"}
+_BUILD = {"torch": "build", "onnx": "build", "onnxscript": "build"}
+_OPTIONAL = {
+    "pillow": "pictures in and out (extra image)",
+    "rich": "progress bars (extra build)",
+    "scikit-image": "the host op marching_cubes (extra example)",
+    "trimesh": "mesh files (extra example)",
+}
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Tell which libraries are here and which targets can be built and run.
+
+    Exit code 0 if bundles can be run here, 13 if not.
+    """
+    groups = {"run": _RUN, "build": _BUILD, "optional": _OPTIONAL}
+    libraries = {
+        group: {name: _version(name) for name in names} for group, names in groups.items()
+    }
+    from partitioner.runtime.cpus import usable_cpus
+
+    rows = target_rows()
+    document = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": usable_cpus(),
+        "libraries": libraries,
+        "targets": rows,
+        "advice": _advice(libraries),
+    }
+    emit(as_json, document, lambda: _text(document))
+    if not any(row["run"] for row in rows):
+        raise click.exceptions.Exit(13)
+
+
+def target_rows() -> list[dict[str, Any]]:
+    """Every target, and whether it can be built and run with what is installed."""
+    can_run = all(_version(name) is not None for name in _RUN)
+    can_build = can_run and all(_version(name) is not None for name in _BUILD)
+    return [
+        {
+            "name": target.name,
+            "backends": list(target.backends),
+            "build": can_build,
+            "run": can_run and (not target.machine or platform.machine() in target.machine),
+            "note": target.note,
+        }
+        for target in all_targets()
+    ]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _advice(libraries: dict[str, dict[str, str | None]]) -> list[str]:
+    advice: list[str] = []
+    if None in libraries["run"].values():
+        advice.append("to run bundles: pip install 'partitioner[onnx]'")
+    if None in libraries["build"].values():
+        advice.append("to build bundles: pip install 'partitioner[build]'")
+    return advice
+
+
+def _text(document: dict[str, Any]) -> str:
+    from partitioner.cli.targets import line
+
+    lines = [
+        f"python {document['python']} on {document['machine']}, {document['cpus']} CPUs usable"
+    ]
+    purposes = {**_RUN, **_BUILD, **_OPTIONAL}
+    for group in document["libraries"].values():
+        for name, version in group.items():
+            lines.append(f"  {name:<14} {version or 'missing':<12} {purposes[name]}")
+    lines += [line(row) for row in document["targets"]]
+    return "\n".join([*lines, *document["advice"]])

@@ -1,0 +1,84 @@
+"""``partition inspect``: what is in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from partitioner.cli.common import emit, json_option
+from partitioner.plan import Call, Loop, Plan, Step
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Hash every blob.")
+@json_option
+def command(bundle: Path, check: bool, as_json: bool) -> None:
+    """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions.
+
+    \b
+      partition inspect my.bundle
+      partition inspect my.bundle --check --json
+    """
+    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.codec import encode
+
+    opened = Bundle.open(bundle, "never")
+    if check:
+        opened.check()
+    document = {"digest": opened.digest, "checked": check, **encode(opened.manifest)}
+    emit(as_json, document, lambda: "\n".join(_lines(opened)))
+
+
+def _lines(bundle: Any) -> Iterator[str]:
+    manifest = bundle.manifest
+    total = sum(blob.size for blob in manifest.blobs)
+    yield f"{manifest.name} {manifest.version}  for {manifest.target}  {_size(total)}"
+    yield f"digest   {bundle.digest}"
+    yield f"schema   {manifest.schema_version}"
+    for spec in manifest.inputs:
+        how = "" if spec.how is None else f"  {spec.how}"
+        yield f"input    {spec.name}: {spec.tensor}{how}{'' if spec.used else '  (unused)'}"
+    for name, spec in manifest.outputs.items():
+        yield f"output   {name}: {spec}"
+    draws = sum(group.repeat * len(group.draws) for group in manifest.plan.draws)
+    if draws:
+        yield f"random   {draws} draws from the request's seed"
+    yield "plan"
+    yield from _steps(manifest, manifest.plan, manifest.plan.steps, 1)
+    yield "built with  " + ", ".join(f"{k} {v}" for k, v in manifest.toolchain.items())
+    yield "options  " + ", ".join(f"{k}={v}" for k, v in manifest.options.items())
+    yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
+    for warning in manifest.report.get("warnings", []):
+        yield f"warning  {warning}"
+
+
+def _steps(manifest: Any, plan: Plan, steps: tuple[Step, ...], depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for step in steps:
+        if isinstance(step, Call):
+            info = plan.segments[step.segment]
+            artifact = manifest.artifacts[step.segment]
+            sizes = {blob.digest: blob.size for blob in manifest.blobs}
+            weights = sum(sizes[digest] for digest in artifact.weights)
+            stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
+            held = f"  weights {_size(weights)}" if weights else ""
+            yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
+        elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
+            carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
+            yield f"{indent}{step.name} x {step.trips}  carries {carried}"
+            yield from _steps(manifest, plan, step.body, depth + 1)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

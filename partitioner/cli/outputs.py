@@ -1,0 +1,106 @@
+"""What a run gives, as files. Each file appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from partitioner.errors import MissingDependencyError, OutputError
+
+__all__ = ["write_outputs"]
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+_MESHES = (".glb", ".obj", ".ply", ".stl")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def write_outputs(target: Path, outputs: Arrays) -> list[Path]:
+    """Write by the target's suffix: a mesh, a picture, all arrays, or a directory of them.
+
+    Raises:
+        OutputError: the outputs are not of that kind, or it cannot be written.
+    """
+    suffix = target.suffix.lower()
+    try:
+        if suffix in _MESHES:
+            return [_mesh(target, outputs)]
+        if suffix in _PICTURES:
+            return [_picture(target, outputs)]
+        if suffix == ".npz":
+            return [_whole(target, lambda file: np.savez(file, **dict(outputs)))]
+        if suffix == "":
+            return _directory(target, outputs)
+    except OSError as error:
+        raise OutputError(
+            f"the output cannot be written: {error.strerror or error}",
+            where=str(target),
+            advice="choose a place that can be written and has room",
+        ) from error
+    raise OutputError(
+        f"outputs are not written as {suffix!r}",
+        where=str(target),
+        advice=f"use {', '.join((*_MESHES, *_PICTURES, '.npz'))}, or a directory",
+    )
+
+
+def _whole(target: Path, write: Callable[[BinaryIO], Any]) -> Path:
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _directory(target: Path, outputs: Arrays) -> list[Path]:
+    target.mkdir(parents=True, exist_ok=True)
+    return [
+        _whole(target / f"{name}.npy", lambda file, a=array: np.save(file, a))
+        for name, array in outputs.items()
+    ]
+
+
+def _mesh(target: Path, outputs: Arrays) -> Path:
+    from partitioner.meshio import write_mesh
+
+    if not {"vertices", "faces"} <= set(outputs):
+        raise OutputError(
+            f"the bundle gives {', '.join(outputs)}, not vertices and faces",
+            where=str(target),
+            advice="write .npz instead",
+        )
+    write_mesh(target, outputs["vertices"], outputs["faces"])
+    return target
+
+
+def _picture(target: Path, outputs: Arrays) -> Path:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDependencyError(
+            "writing a picture needs Pillow", advice="pip install 'partitioner[image]'"
+        ) from error
+    found = next((a for a in outputs.values() if _is_picture(a)), None)
+    if found is None:
+        raise OutputError(
+            "the bundle gives no output of shape (1, 3, height, width)",
+            where=str(target),
+            advice="write .npz instead",
+        )
+    # 0 to 1, as diffusers pipelines give with output_type="pt".
+    pixels = np.clip(found[0].transpose(1, 2, 0) * 255, 0, 255).round().astype(np.uint8)
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower(), target.suffix[1:].upper())
+    return _whole(target, lambda file: picture.save(file, kind))
+
+
+def _is_picture(array: np.ndarray[Any, Any]) -> bool:
+    return array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype.kind == "f"

@@ -1,0 +1,112 @@
+"""``partition run``: a bundle on inputs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from partitioner.cli.common import emit, json_option, progress_bar
+from partitioner.cli.outputs import write_outputs
+from partitioner.errors import InputError
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("-i", "--input", "given", multiple=True, metavar="NAME=VALUE",
+              help="A picture's file, FILE.npy, FILE.npz:KEY, or numbers: --input label=3.")
+@click.option("--seed", type=int, help="Of all random numbers; a fresh one by default.")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="mesh.glb/.obj/.ply/.stl, picture.png, all.npz, or a directory.")
+@click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
+@click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
+@click.option("--host-op", "host_ops", multiple=True, metavar="MODULE:NAME",
+              help="A host op that is not installed as a plugin.")
+@json_option
+def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Run BUNDLE once and write what it gives.
+
+    \b
+      partition run my.bundle --input image=chair.png --seed 7 -o chair.glb
+      partition run my.bundle --input latents=noise.npy -o picture.png
+      partition run my.bundle --input x=batch.npz:x -o all.npz
+    """
+    from partitioner.runtime import load
+
+    start = time.perf_counter()
+    ops = [import_host_op(text) for text in options["host_ops"]]
+    with load(bundle, threads=options["threads"], memory=options["memory"], host_ops=ops) as pipe:
+        loaded = time.perf_counter()
+        inputs = dict(_input(text) for text in given)
+        with progress_bar(as_json) as progress:
+            outputs = pipe(
+                inputs,
+                seed=options["seed"],
+                callback=lambda event: progress(event.loop, event.step + 1, event.trips),
+            )
+        done = time.perf_counter()
+    written = write_outputs(options["output"], outputs) if options["output"] else []
+    document = {
+        "outputs": {
+            name: {"dtype": array.dtype.name, "shape": list(array.shape)}
+            for name, array in outputs.items()
+        },
+        "written": [str(path) for path in written],
+        "seconds": {"load": loaded - start, "run": done - loaded},
+    }
+    emit(as_json, document, lambda: _text(document))
+
+
+def import_host_op(text: str) -> Any:
+    """The host op ``module:name``. The user names it, so it may be imported."""
+    import importlib
+
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--host-op {text}: {error}", advice="give MODULE:NAME") from error
+
+
+def _input(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--input takes NAME=VALUE, not {text!r}")
+    path, _, key = value.partition(":")
+    if path.endswith((".npy", ".npz")):
+        return name, _array(path, key)
+    try:
+        numbers = np.array([float(part) for part in value.split(",")])
+    except ValueError:
+        return name, _picture(value)
+    whole = numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else numbers
+    return name, whole if "," in value else whole[0]
+
+
+def _picture(value: str) -> str:
+    if not Path(value).is_file():
+        raise InputError(f"there is no file {value}", advice="give a picture, .npy, .npz or numbers")
+    return value
+
+
+def _array(path: str, key: str) -> Any:
+    try:
+        # Never pickled objects: a file of arrays is data.
+        loaded = np.load(path, allow_pickle=False)
+        if path.endswith(".npy"):
+            return loaded
+        return loaded[key or loaded.files[0]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} cannot be read as arrays: {error}", where=path) from error
+
+
+def _text(document: dict[str, Any]) -> str:
+    lines = [f"{n}: {o['dtype']}{o['shape']}" for n, o in document["outputs"].items()]
+    lines += [f"wrote {path}" for path in document["written"]]
+    seconds = document["seconds"]
+    return "\n".join([*lines, f"load {seconds['load']:.2f} s, run {seconds['run']:.2f} s"])
