@@ -30,7 +30,7 @@ from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import Blob, Manifest
 from partitioner.errors import OutputError
 
-__all__ = ["BundleWriter"]
+__all__ = ["BundleWriter", "as_output_errors"]
 
 
 class BundleWriter:
@@ -55,7 +55,7 @@ class BundleWriter:
 
     def __enter__(self) -> BundleWriter:
         self._refuse_existing()
-        with _as_output_errors(self.path):
+        with as_output_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.path)
             (self._temporary / "blobs" / "sha256").mkdir(parents=True)
@@ -101,7 +101,7 @@ class BundleWriter:
         """
         partial = self.blobs_dir / f"partial-{uuid.uuid4().hex}"
         hasher, size = hashlib.sha256(), 0
-        with _as_output_errors(self.path):
+        with as_output_errors(self.path):
             with partial.open("wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
@@ -138,7 +138,7 @@ class BundleWriter:
         top = self.add_bytes(dumps(oci), MANIFEST_TYPE)
         entry = {**_oci(top), "artifactType": ARTIFACT_TYPE}
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}
-        with _as_output_errors(self.path):
+        with as_output_errors(self.path):
             _write_synced(self._temporary / "oci-layout", dumps(LAYOUT))
             _write_synced(self._temporary / "index.json", dumps(index))
             _sync_directory(self.blobs_dir)
@@ -180,13 +180,14 @@ def _oci(blob: Blob) -> dict[str, Any]:
 
 
 @contextmanager
-def _as_output_errors(path: Path) -> Iterator[None]:
+def as_output_errors(path: Path) -> Iterator[None]:
+    """Turn operating system errors while writing to ``path`` into output errors."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
-            f"the bundle cannot be written: {error.strerror or error}",
+            f"a file cannot be written: {error.strerror or error}",
             where=str(error.filename or path),
             advice="make room on the disk and build again; nothing was left behind"
             if full

@@ -21,7 +21,7 @@ import torch
 import partitioner
 
 from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
-from partitioner.artifacts.writer import BundleWriter
+from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
@@ -51,6 +51,9 @@ Progress = Callable[[str, int, int], None]
 
 GRAPH_TYPE = "application/vnd.partitioner.onnx.v1"
 CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
+
+#: From this size on the compiler's process is ended before parity.
+_LARGE_BYTES = 256 * 2**20
 
 #: The seed of the noise on which a bundle is compared with the eager pipeline.
 PARITY_SEED = 0
@@ -143,6 +146,9 @@ def build(
         with phase("compile"):
             artifacts = job.compile(compilers, compile_options, phase)
             constants = job.write_constants()
+        if sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
+            # The worker's memory is wanted for the eager pipeline; starting another costs seconds.
+            stop_worker()
         sample: ParitySample | None = None
         errors: dict[str, Any] = {}
         if parity:
@@ -202,7 +208,8 @@ def _workdir(writer: BundleWriter) -> Iterator[Path]:
     """A directory for files on the way, gone at the end whatever happens."""
     path = Path(tempfile.mkdtemp(prefix="partitioner-"))
     try:
-        yield path
+        with as_output_errors(path):
+            yield path
     except KeyboardInterrupt:
         stop_worker()
         raise
