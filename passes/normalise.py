@@ -40,6 +40,9 @@ _IDENTITIES_OF_TYPE = frozenset(
         aten.expand.default,
         aten.reshape.default,
         aten.slice.Tensor,
+        aten.squeeze.default,
+        aten.squeeze.dim,
+        aten.squeeze.dims,
         aten.to.device,
         aten.to.dtype,
         aten.to.dtype_layout,
@@ -50,8 +53,18 @@ _IDENTITIES_OF_TYPE = frozenset(
 
 _DROPOUTS = frozenset({aten.dropout.default, aten.feature_dropout.default})
 
-#: ``view`` depends on strides, of which programs know nothing.
-_VIEWS = frozenset({aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default})
+#: ``view`` depends on strides, of which programs know nothing; ``squeeze`` of a dimension that is
+#: not 1 does nothing in torch and is an error elsewhere.
+_VIEWS = frozenset(
+    {
+        aten._reshape_alias.default,
+        aten._unsafe_view.default,
+        aten.squeeze.default,
+        aten.squeeze.dim,
+        aten.squeeze.dims,
+        aten.view.default,
+    }
+)
 
 _CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.type_as.default})
 

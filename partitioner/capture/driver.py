@@ -209,6 +209,9 @@ class Recorder:
         before: dict[int, Operand],
         result: Any,
     ) -> None:
+        if not func._schema.returns:
+            # It looks at its operand and gives nothing: a check that eager makes for itself.
+            return
         results = cast("list[Any]", list(result) if isinstance(result, tuple | list) else [result])
         multiple = isinstance(result, tuple | list)
         if not all(r is None or isinstance(r, torch.Tensor) for r in results):
@@ -500,7 +503,9 @@ def _called(function: Callable[..., Any], args: dict[str, Any]) -> Any:
         raise CaptureError(
             f"the pipeline raised {type(error).__name__}: {error}",
             where=line_of_error(error),
-            advice="check that the pipeline runs eagerly on the example inputs",
+            advice="check that the pipeline runs eagerly on the example inputs; a diffusers "
+            "pipeline takes prompt_embeds and negative_prompt_embeds in place of a prompt, since "
+            "tokenising is not done with tensors",
         ) from error
 
 
