@@ -4,7 +4,8 @@ Compilers crash, hang and eat memory; none of that may reach the process that bu
 has imported the heavy libraries once; a job is a fork of it, so it starts at once and from the same
 state each time. Jobs are data: ``module:function`` and a directory.
 
-It is a process of its own, not ``multiprocessing``, which would import the user's main module again.
+It is a process of its own, not ``multiprocessing``, which would import the user's main module
+again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class _Worker:
     def run(self, request: dict[str, Any]) -> Outcome:
         with self._lock:
             process = self._started()
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
@@ -229,7 +231,7 @@ def _child(request: dict[str, Any]) -> None:
         _limit_memory(request["memory_bytes"])
         _work(request["function"], Path(request["directory"]))
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a fork must never return into the worker
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -5,7 +5,7 @@ as a user calls it; every segment by a bare ONNX Runtime session on bound buffer
 plan calls it, and the host op by a bare call; the eager pipeline in torch. Medians, and ratios of
 medians.
 
-Run: python benchmarks/end_to_end.py --size base --steps 5 [--bundle PATH] [--repeat 5] [--json FILE]
+Run: python benchmarks/end_to_end.py --size base [--steps 5] [--bundle PATH] [--repeat 5] [--json F]
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from partitioner.runtime.cpus import usable_cpus
 MODEL = ROOT / "examples" / "bernini" / "model.py"
 
 
-def bare_segments(bundle: Bundle, pipe: partitioner.Pipeline, inputs: dict[str, Any]) -> Callable[[], None]:
+def bare_segments(
+    bundle: Bundle, pipe: partitioner.Pipeline, inputs: dict[str, Any]
+) -> Callable[[], None]:
     """A function that runs each segment as often as the plan does, on inputs of the real run."""
     calls: dict[str, int] = {}
     _count(bundle.manifest.plan.steps, 1, calls)
@@ -123,8 +125,12 @@ def main() -> None:
         path = given.bundle or Path(folder) / "bench.bundle"
         if given.bundle is None:
             partitioner.build(
-                model.pipeline, model.example_inputs, inputs=model.inputs, options=model.options,
-                output=path, parity=False,
+                model.pipeline,
+                model.example_inputs,
+                inputs=model.inputs,
+                options=model.options,
+                output=path,
+                parity=False,
             )
         bundle = Bundle.open(path)
         with partitioner.load(path) as pipe:
@@ -138,7 +144,7 @@ def main() -> None:
 
             ways = {"bundle": lambda: pipe(inputs, seed=7), "segments": bare, "eager": eager}
             seconds: dict[str, list[float]] = {name: [] for name in ways}
-            for name, way in ways.items():
+            for way in ways.values():
                 way()  # warm up
             for _ in range(given.repeat):
                 for name, way in ways.items():

@@ -63,8 +63,18 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "memory.bundle"
-        build = [*PARTITION, "build", str(MODEL), "--set", f"size={given.size}",
-                 "--set", f"steps={given.steps}", "-o", str(bundle), "--json"]
+        build = [
+            *PARTITION,
+            "build",
+            str(MODEL),
+            "--set",
+            f"size={given.size}",
+            "--set",
+            f"steps={given.steps}",
+            "-o",
+            str(bundle),
+            "--json",
+        ]
         build_peak, build_s = peak_of(build)
         files = sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file())
         weights = _weights(given.size)

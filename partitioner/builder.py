@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy.typing as npt
 import torch
 
 import partitioner
-
 from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
@@ -29,7 +28,6 @@ from partitioner.backends.worker import stop_worker
 from partitioner.capture import Captured, capture
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.capture.structure import named_tensors
-
 from partitioner.parity import check_outputs, check_segments, keep_evidence, write_sample
 from partitioner.passes.pipeline import DEFAULT, Observer, dump_to, parse_pipeline, run_pipeline
 from partitioner.planning.plan import HostCall, Planned, make_plan
@@ -173,9 +171,7 @@ def build(
                 report=report,
             )
             digest = writer.commit(manifest)
-    return BuildResult(
-        writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds}
-    )
+    return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
 
 
 # --- phases -------------------------------------------------------------------------------------
@@ -190,7 +186,7 @@ class _Phases:
         self.name = ""
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str) -> Generator[None, None, None]:
         self.name = name
         self.tell(0, 1)
         start = time.perf_counter()
@@ -204,7 +200,7 @@ class _Phases:
 
 
 @contextmanager
-def _workdir(writer: BundleWriter) -> Iterator[Path]:
+def _workdir(writer: BundleWriter) -> Generator[Path, None, None]:
     """A directory for files on the way, gone at the end whatever happens."""
     path = Path(tempfile.mkdtemp(prefix="partitioner-"))
     try:
@@ -236,7 +232,7 @@ class _Job:
         """Write the weights, then compile every segment."""
         segments = self.planned.segments
         outside: set[str] = set()
-        for name, segment in segments.items():
+        for segment in segments.values():
             if isinstance(segment, Segment):
                 compiler = compilers[segment.backend]
                 outside |= compiler.outside(segment, self.program.constants)
@@ -266,7 +262,9 @@ class _Job:
         """Read the weights from their blobs from now on, so that folded copies can go."""
         for name, ref in layout.items():
             tensor = self.program.constants[name]
-            raw = np.memmap(self.writer.blob_path(ref.blob), np.uint8, "c", ref.offset, (ref.nbytes,))
+            raw = np.memmap(
+                self.writer.blob_path(ref.blob), np.uint8, "c", ref.offset, (ref.nbytes,)
+            )
             mapped = torch.from_numpy(raw).view(tensor.dtype).reshape(tensor.shape)
             self.program.constants[name] = mapped
 
@@ -402,5 +400,3 @@ def _report(captured: Captured, records: Any) -> dict[str, Any]:
         "warnings": list(captured.warnings),
         "passes": rows,
     }
-
-

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 
 from partitioner.errors import ProgramError
 from partitioner.program import Program, call, host, loop, operands
@@ -101,7 +102,7 @@ def _run_node(
     if node.target is operator.getitem:
         return env[cast(fx.Node, node.args[0])][cast(int, node.args[1])]
     try:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: env[n])
         return cast("Callable[..., Any]", node.target)(*args, **kwargs)
     except Exception as error:
         raise ProgramError(
@@ -118,9 +119,7 @@ def _run_loop(
     collected: list[list[torch.Tensor]] = []
     for trip in range(trips):
         rows = [value[trip] for value in stacked]
-        results = run_graph(
-            program, body, [*carried, *rows, *invariants], trip=trip, watch=watch
-        )
+        results = run_graph(program, body, [*carried, *rows, *invariants], trip=trip, watch=watch)
         carried = list(results[:carries])
         collected.append(list(results[carries:]))
     return (*carried, *(torch.stack(column) for column in zip(*collected, strict=True)))

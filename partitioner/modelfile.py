@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,7 @@ def _split(reference: str) -> tuple[Path, str, str]:
 
 
 @contextmanager
-def _importable(source: Path) -> Iterator[None]:
+def _importable(source: Path) -> Generator[None, None, None]:
     """The file's folder, or the current one, stands first on the path, as for a script."""
     folder = str(source.resolve().parent) if source.suffix == ".py" else str(Path.cwd())
     sys.path.insert(0, folder)
@@ -135,7 +135,8 @@ def _importable(source: Path) -> Iterator[None]:
 
 def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"partitioner_model_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and torch look their module up by name.
     sys.modules[spec.name] = module
@@ -150,7 +151,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 @contextmanager
-def _user_errors(where: str) -> Iterator[None]:
+def _user_errors(where: str) -> Generator[None, None, None]:
     """Errors of the user's code as model errors, with the user's line."""
     try:
         yield
@@ -270,7 +271,9 @@ def _check_arguments(
             near = difflib.get_close_matches(name, known, 1)
             raise UsageError(
                 f"--set {name}: neither the model file nor the pipeline takes {name!r}",
-                advice=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}",
+                advice=f"did you mean {near[0]!r}?"
+                if near
+                else f"known: {', '.join(sorted(known))}",
             )
     _check_missing(parameters, example, options, reference)
 

@@ -108,7 +108,14 @@ def check_segments(
     after_host = _after_host(planned.plan)
     reference = {
         name: _Reference(
-            name, segment, constants, compiled[name], planned, tolerance, checked, evidence,
+            name,
+            segment,
+            constants,
+            compiled[name],
+            planned,
+            tolerance,
+            checked,
+            evidence,
             exact=name not in after_host,
         )
         for name, segment in planned.segments.items()
@@ -363,7 +370,11 @@ def keep_evidence(directory: Path) -> Callable[[str, Mapping[str, Array]], Path]
         target = directory / f"{name}.npz"
         partial = directory / f".{name}.partial"
         with partial.open("wb") as file:
-            np.savez(file, **{key: np.asarray(value) for key, value in arrays.items()})
+            np.savez(
+                file,
+                allow_pickle=False,
+                **{key: np.asarray(value) for key, value in arrays.items()},
+            )
         partial.replace(target)
         shapes = {key: list(np.shape(value)) for key, value in arrays.items()}
         (directory / f"{name}.json").write_text(json.dumps(shapes, indent=2))

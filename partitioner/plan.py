@@ -77,7 +77,7 @@ class Carry:
 
 @dataclass(frozen=True)
 class Slice:
-    """``inner`` is row k of ``source`` (shape (trips, ...)) at trip k: a table, or stacked noise."""
+    """``inner`` is row k of ``source`` (shape (trips, ...)) at trip k: of a table, or of noise."""
 
     source: str
     inner: str

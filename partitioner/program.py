@@ -229,6 +229,7 @@ def node_type(node: fx.Node) -> TensorType:
 
 
 def types_of(nodes: Sequence[fx.Node]) -> tuple[TensorType, ...]:
+    """The types of nodes with one result each."""
     return tuple(node_type(node) for node in nodes)
 
 
@@ -238,4 +239,5 @@ def operands(node: fx.Node) -> tuple[fx.Node, ...]:
 
 
 def is_getitem(node: fx.Node) -> bool:
+    """Whether a node takes one result of an op with several."""
     return node.op == "call_function" and node.target is operator.getitem

@@ -52,7 +52,8 @@ def lay_out(
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """Raw data of a tensor in C order; a copy only if it does not lie like that already."""
     flat = tensor.detach().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    array: Any = flat.view(torch.uint8).numpy()
+    return memoryview(array)
 
 
 def _group(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Passes: program to program, one file each."""

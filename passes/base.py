@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import fx
+from torch.fx.node import map_arg
 
 from partitioner.errors import PassError, ProgramError
 from partitioner.program import Program
@@ -81,7 +82,7 @@ def fingerprint(program: Program) -> str:
         numbers: dict[fx.Node, int] = {}
         for node in graph.nodes:
             numbers[node] = len(numbers)
-            args = fx.node.map_arg((node.args, node.kwargs), lambda n: _Ref(numbers[n]))
+            args = map_arg((node.args, node.kwargs), _numbered(numbers))
             line = f"{node.op} {node.target} {args} {node.meta.get('type')}\n"
             hasher.update(line.encode())
     for name, tensor in sorted(program.constants.items()):
@@ -90,10 +91,13 @@ def fingerprint(program: Program) -> str:
     return hasher.hexdigest()
 
 
+def _numbered(numbers: dict[fx.Node, int]) -> Any:
+    return lambda node: _Ref(numbers[node])
+
+
 class _Ref:
     def __init__(self, number: int) -> None:
         self.number = number
 
     def __repr__(self) -> str:
         return f"%{self.number}"
-

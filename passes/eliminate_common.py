@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 
 from partitioner.passes.base import Pass
 from partitioner.program import STRUCTURAL, Program
@@ -24,8 +25,8 @@ def _content_key(tensor: torch.Tensor) -> Hashable:
     place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
     if tensor.nbytes > _HASHED_BYTES or tensor.nbytes == 0:
         return place if tensor.nbytes else ("empty", tensor.dtype, tuple(tensor.shape))
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return (hashlib.sha256(data).digest(), tensor.dtype, tuple(tensor.shape))
+    data: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return (hashlib.sha256(memoryview(data)).digest(), tensor.dtype, tuple(tensor.shape))
 
 
 def _merge_constants(program: Program) -> bool:
@@ -47,7 +48,7 @@ def _merge_constants(program: Program) -> bool:
 def _node_key(node: fx.Node, numbers: dict[fx.Node, int]) -> Hashable:
     if node.op == "get_attr":
         return ("get_attr", node.target)
-    args = fx.node.map_arg((node.args, node.kwargs), lambda n: _Operand(numbers[n]))
+    args = map_arg((node.args, node.kwargs), cast(Any, lambda n: _Operand(numbers[n])))
     return (node.target, _frozen(args), _frozen(node.meta["type"]))
 
 

@@ -52,7 +52,9 @@ def _used_items(node: fx.Node) -> set[int]:
 
 def _shrink_loop(graph: fx.Graph, node: fx.Node, body: fx.Graph) -> bool:
     """Drop carries, slices, invariants and collected values that nothing reads."""
-    _, given, trips, carries, slices = cast("tuple[str, tuple[fx.Node, ...], int, int, int]", node.args)
+    _, given, trips, carries, slices = cast(
+        "tuple[str, tuple[fx.Node, ...], int, int, int]", node.args
+    )
     inner, results, used = _placeholders(body), _results(body), _used_items(node)
     live = _live_carries(inner[:carries], results, used)
     keep_in = [i for i in range(len(inner)) if (i in live if i < carries else inner[i].users)]
@@ -71,9 +73,7 @@ def _shrink_loop(graph: fx.Graph, node: fx.Node, body: fx.Graph) -> bool:
     return True
 
 
-def _live_carries(
-    inner: list[fx.Node], results: tuple[fx.Node, ...], used: set[int]
-) -> set[int]:
+def _live_carries(inner: list[fx.Node], results: tuple[fx.Node, ...], used: set[int]) -> set[int]:
     """Carries whose final value is used, or which such a carry, or a collected value, needs."""
     carries = len(inner)
     position = {node: i for i, node in enumerate(inner)}

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 
 from partitioner.passes.base import Pass
 from partitioner.program import STRUCTURAL, Program, TensorType, add_node, call, loop, operands
@@ -24,7 +25,9 @@ __all__ = ["FoldConstants"]
 #: A tensor filled with one value is cheaper as an op than as data, unless it is this small.
 _FILL_BYTES = 64 * 2**10
 
-_FILLS = frozenset("full zeros ones empty full_like zeros_like ones_like expand".split())
+_FILLS = frozenset(
+    ["full", "zeros", "ones", "empty", "full_like", "zeros_like", "ones_like", "expand"]
+)
 
 
 def _is_pure(node: fx.Node) -> bool:
@@ -81,7 +84,7 @@ class _Folder:
     def _fold(self, graph: fx.Graph, node: fx.Node) -> None:
         dying = self._dying_bytes(node)
         inputs = node.all_input_nodes
-        args, kwargs = fx.node.map_arg(
+        args, kwargs = map_arg(
             (node.args, node.kwargs), lambda n: self.program.constants[cast(str, n.target)]
         )
         with torch.no_grad():
@@ -91,13 +94,11 @@ class _Folder:
         multiple = isinstance(node.meta["type"], tuple)
         parts = cast("list[torch.Tensor]", list(result) if multiple else [result])
         for index, tensor in enumerate(parts):
-            users = (
-                [u for u in node.users if u.args[1] == index] if multiple else [node]
-            )
+            users = [u for u in node.users if u.args[1] == index] if multiple else [node]
             if users:
                 self._replace(graph, node, users, tensor, index if multiple else None)
         graph.erase_node(node)
-        self.budget -= sum(t.nbytes for t in parts if isinstance(t, torch.Tensor)) - dying
+        self.budget -= sum(t.nbytes for t in parts) - dying
         self.modified = True
 
     def _replace(
@@ -108,7 +109,9 @@ class _Folder:
         tensor: torch.Tensor,
         index: int | None,
     ) -> None:
-        stem = next((str(n.target) for n in node.all_input_nodes), node.meta.get("stage") or "const")
+        stem = next(
+            (str(n.target) for n in node.all_input_nodes), node.meta.get("stage") or "const"
+        )
         suffix = _op_name(node) if index is None else f"{_op_name(node)}_{index}"
         name = self.program.add_constant(f"{stem}.{suffix}", tensor)
         with graph.inserting_before(node):

@@ -81,8 +81,8 @@ def _does_nothing(node: fx.Node) -> bool:
     if node.target in _IDENTITIES:
         return True
     if node.target in _DROPOUTS:
-        return node.args[2] is False or node.args[1] == 0.0
-    same = operand.meta["type"] == node.meta["type"]
+        return node.args[2] is False or bool(node.args[1] == 0.0)
+    same = bool(operand.meta["type"] == node.meta["type"])
     # A slice with the shape of its operand takes all of it: negative steps do not exist.
     return node.target in _IDENTITIES_OF_TYPE and same
 
@@ -108,7 +108,6 @@ def _rewrite(node: fx.Node) -> bool:
 
 def _shape(node: fx.Node) -> Any:
     return node.args[1]
-
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["LatentPipeline", "SCHEDULERS", "dit", "scheduler", "unet", "vae"]
+__all__ = ["SCHEDULERS", "LatentPipeline", "dit", "scheduler", "unet", "vae"]
 
 
 def unet(**changes: Any) -> nn.Module:

@@ -35,9 +35,7 @@ TRIPS = {
 def latent_pipeline(kind: str, sampler: str) -> tuple[Any, dict[str, torch.Tensor]]:
     denoiser = diffusion.dit() if kind == "dit" else diffusion.unet()
     generator = torch.Generator().manual_seed(5)
-    condition = (
-        torch.tensor([3]) if kind == "dit" else torch.randn(1, 4, 16, generator=generator)
-    )
+    condition = torch.tensor([3]) if kind == "dit" else torch.randn(1, 4, 16, generator=generator)
     pipeline = diffusion.LatentPipeline(denoiser, diffusion.scheduler(sampler), diffusion.vae())
     return pipeline, {"condition": condition}
 
@@ -232,7 +230,9 @@ def stable_diffusion_3() -> tuple[Any, dict[str, Any]]:
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_a_pipeline_of_diffusers_as_it_is(make: Any, stage: str, trips: int, tmp_path: Path) -> None:
+def test_a_pipeline_of_diffusers_as_it_is(
+    make: Any, stage: str, trips: int, tmp_path: Path
+) -> None:
     pipeline, arguments = make()
     example = {**arguments, "output_type": "pt"}
     partitioner.build(pipeline, example, output=tmp_path / "b")

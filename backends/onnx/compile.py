@@ -100,9 +100,7 @@ class OnnxCompiler:
             log=options.log,
         )
         weights = sorted({layout[name].blob for name in lifted})
-        return Compiled(
-            job / "model.onnx", tuple(weights), {"optimization": "extended"}, report
-        )
+        return Compiled(job / "model.onnx", tuple(weights), {"optimization": "extended"}, report)
 
 
 # --- in the worker ------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ def run(directory: Path) -> dict[str, Any]:
         name: ConstantRef(f"sha256:{place[0]}", place[1], place[2])
         for name, place in job["external"].items()
     }
-    _externalise(model, {given: name for name, given in names.items()}, refs)
+    _externalise(model, dict(zip(names.values(), names, strict=True)), refs)
     _strip(model)
     data = model.SerializeToString(deterministic=True)
     _check_loads(data, Path(job["blobs_dir"]))
@@ -154,7 +152,7 @@ def _module(
         position.meta["type"] = type_
         names[name] = position.name
     graph.erase_node(anchor)
-    inputs = {name: n for name, n in zip(names, _weights(graph, len(names)), strict=True)}
+    inputs = dict(zip(names, _weights(graph, len(names)), strict=True))
     for node in list(graph.nodes):
         if node.op == "get_attr" and node.target in inputs:
             node.replace_all_uses_with(inputs[node.target])

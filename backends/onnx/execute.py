@@ -270,7 +270,7 @@ def _check_tensors(
         node = found[name]
         if _TYPES.get(node.type) != spec.dtype or not _may_fit(spec.shape, node.shape):
             raise BundleError(
-                f"{kind} {name!r} of the graph is {node.type} {node.shape}, but the plan has {spec}",
+                f"{kind} {name!r} of the graph is {node.type} {node.shape}, the plan has {spec}",
                 where=where,
             )
 

@@ -48,7 +48,7 @@ def check_external(model: bytes, weights: Mapping[str, int], where: str) -> None
     try:
         for tensor in external_tensors(model):
             _check_tensor(tensor, weights)
-    except _Malformed as error:
+    except _MalformedError as error:
         raise BundleError(
             f"the ONNX graph cannot be trusted: {error}",
             where=where,
@@ -68,18 +68,18 @@ def external_tensors(model: bytes) -> Iterator[ExternalTensor]:
 def _check_tensor(tensor: ExternalTensor, weights: Mapping[str, int]) -> None:
     size = weights.get(tensor.location)
     if size is None:
-        raise _Malformed(
+        raise _MalformedError(
             f"tensor {tensor.name!r} reads {tensor.location[:80]!r}, which is not one of the "
             "artifact's blobs"
         )
     if tensor.offset + tensor.nbytes > size:
-        raise _Malformed(
+        raise _MalformedError(
             f"tensor {tensor.name!r} reads bytes {tensor.offset} to "
             f"{tensor.offset + tensor.nbytes} of a blob of {size}"
         )
 
 
-class _Malformed(ValueError):
+class _MalformedError(ValueError):
     """The protobuf breaks a rule of this module."""
 
 
@@ -116,7 +116,7 @@ _MODEL = _Message("ModelProto", {7: (_GRAPH, False), 20: (_TRAINING, True), 25: 
 
 def _walk(message: _Message, data: memoryview, depth: int) -> Iterator[ExternalTensor]:
     if depth > _MAX_DEPTH:
-        raise _Malformed(f"messages are nested more than {_MAX_DEPTH} deep")
+        raise _MalformedError(f"messages are nested more than {_MAX_DEPTH} deep")
     if message is _TENSOR:
         tensor = _read_tensor(data)
         if tensor is not None:
@@ -129,7 +129,7 @@ def _walk(message: _Message, data: memoryview, depth: int) -> Iterator[ExternalT
             continue
         kind, repeats = inner
         if number in seen and not repeats:
-            raise _Malformed(f"a {message.name} has its {kind.name} in several pieces")
+            raise _MalformedError(f"a {message.name} has its {kind.name} in several pieces")
         seen.add(number)
         yield from _walk(kind, _bytes(value, kind.name), depth + 1)
 
@@ -182,12 +182,14 @@ def _read_tensor(data: memoryview) -> ExternalTensor | None:
         elif number == _EXTERNAL:
             key, text = _entry(_bytes(value, "external_data"))
             if key in entries or key not in _KEYS:
-                raise _Malformed(f"tensor {name!r} has an odd entry {key[:40]!r} of external data")
+                raise _MalformedError(
+                    f"tensor {name!r} has an odd entry {key[:40]!r} of external data"
+                )
             entries[key] = text
     if location == 0 and not entries:
         return None
     if location != 1:
-        raise _Malformed(f"tensor {name!r} is half internal and half external")
+        raise _MalformedError(f"tensor {name!r} is half internal and half external")
     return _external(name, dims, data_type, entries)
 
 
@@ -195,25 +197,25 @@ def _external(
     name: str, dims: list[int], data_type: int, entries: dict[str, str]
 ) -> ExternalTensor:
     if "location" not in entries:
-        raise _Malformed(f"tensor {name!r} is external, but names no file")
+        raise _MalformedError(f"tensor {name!r} is external, but names no file")
     bits = _BITS.get(data_type)
     if bits is None:
-        raise _Malformed(f"tensor {name!r} is external and of the data type {data_type}")
+        raise _MalformedError(f"tensor {name!r} is external and of the data type {data_type}")
     count = 1
     for dim in dims:
         if dim >= 1 << 63:
-            raise _Malformed(f"tensor {name!r} has a negative dimension")
+            raise _MalformedError(f"tensor {name!r} has a negative dimension")
         count *= dim
     nbytes = (count * bits + 7) // 8
     if _decimal(name, entries, "length") != nbytes:
-        raise _Malformed(f"tensor {name!r} is not as long as its shape says")
+        raise _MalformedError(f"tensor {name!r} is not as long as its shape says")
     return ExternalTensor(name, entries["location"], _decimal(name, entries, "offset"), nbytes)
 
 
 def _decimal(name: str, entries: dict[str, str], key: str) -> int:
     text = entries.get(key, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise _Malformed(f"tensor {name!r} has the {key} {text[:40]!r}")
+        raise _MalformedError(f"tensor {name!r} has the {key} {text[:40]!r}")
     return int(text)
 
 
@@ -222,12 +224,12 @@ def _entry(data: memoryview) -> tuple[str, str]:
     parts: dict[int, str] = {}
     for number, value in _fields(data):
         if number in parts:
-            raise _Malformed("an entry of external data has two keys or two values")
+            raise _MalformedError("an entry of external data has two keys or two values")
         if number in (1, 2):
             try:
                 parts[number] = bytes(_bytes(value, "entry")).decode()
             except UnicodeDecodeError:
-                raise _Malformed("an entry of external data is not text") from None
+                raise _MalformedError("an entry of external data is not text") from None
     return parts.get(1, ""), parts.get(2, "")
 
 
@@ -243,7 +245,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
         if number == 0 or key >= _MAX_KEY:
-            raise _Malformed("a field has no valid number")
+            raise _MalformedError("a field has no valid number")
         if wire == _VARINT:
             value, at = _varint(data, at)
             yield number, value
@@ -255,9 +257,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif wire == _FIXED32:
             length = 4
         else:
-            raise _Malformed(f"a field has the wire type {wire}")
+            raise _MalformedError(f"a field has the wire type {wire}")
         if length > end - at:
-            raise _Malformed("a field reaches beyond the end of its message")
+            raise _MalformedError("a field reaches beyond the end of its message")
         yield number, data[at : at + length]
         at += length
 
@@ -276,9 +278,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
                 break
             shift += 7
             if shift > 63:
-                raise _Malformed("a number is longer than ten bytes")
+                raise _MalformedError("a number is longer than ten bytes")
     except IndexError:
-        raise _Malformed("the data end in the middle of a number") from None
+        raise _MalformedError("the data end in the middle of a number") from None
     return value & 0xFFFF_FFFF_FFFF_FFFF, at + 1
 
 
@@ -297,10 +299,10 @@ def _numbers(value: int | memoryview) -> list[int]:
 def _int(value: int | memoryview) -> int:
     if isinstance(value, int):
         return value
-    raise _Malformed("a number has the wire type of a message")
+    raise _MalformedError("a number has the wire type of a message")
 
 
 def _bytes(value: int | memoryview, name: str) -> memoryview:
     if isinstance(value, int):
-        raise _Malformed(f"a {name} has the wire type of a number")
+        raise _MalformedError(f"a {name} has the wire type of a number")
     return value

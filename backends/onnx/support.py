@@ -79,9 +79,7 @@ def _is_composite(op: Any) -> bool:
     """Whether torch itself defines the op by others, whatever the backend."""
     return bool(
         isinstance(op, torch._ops.OpOverload)
-        and torch._C._dispatch_has_kernel_for_dispatch_key(
-            op.name(), "CompositeImplicitAutograd"
-        )
+        and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -118,7 +118,9 @@ def _transparent(
 
 
 @contextmanager
-def evaluation_mode(pipeline: Any, modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+def evaluation_mode(
+    pipeline: Any, modules: Mapping[str, nn.Module]
+) -> Generator[list[str], None, None]:
     """Put all modules into evaluation mode, and quiet a diffusers progress bar; undo it after.
 
     Gives the paths of modules that were in training mode and for which that makes a difference.
@@ -128,22 +130,23 @@ def evaluation_mode(pipeline: Any, modules: Mapping[str, nn.Module]) -> Iterator
     differs = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
     trained = [path for path, m in modules.items() if m.training and isinstance(m, differs)]
     bar = getattr(pipeline, "_progress_bar_config", None)
-    quiet = hasattr(pipeline, "set_progress_bar_config")
+    # Modules answer hasattr for anything; only a pipeline has this method on its class.
+    set_bar: Any = getattr(type(pipeline), "set_progress_bar_config", None)
     for module in training:
         module.training = False
-    if quiet:
-        pipeline.set_progress_bar_config(disable=True)
+    if set_bar is not None:
+        set_bar(pipeline, disable=True)
     try:
         yield trained
     finally:
         for module in training:
             module.training = True
-        if quiet:
-            pipeline.set_progress_bar_config(**(bar or {}))
+        if set_bar is not None:
+            set_bar(pipeline, **(bar or {}))
 
 
 @contextmanager
-def _python_random_watched() -> Iterator[None]:
+def _python_random_watched() -> Generator[None, None, None]:
     """Refuse a driver that takes numbers from NumPy's or Python's global generators."""
     before = (random.getstate(), _numpy_state())
     yield
@@ -207,7 +210,7 @@ def _describe(name: str, loop: Repetition, entries: Any) -> LoopFound:
 
 def _warnings(
     calls: Mapping[str, int], loops: tuple[LoopFound, ...], trained: list[str]
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     if trained:
         yield (
             f"{len(trained)} modules were in training mode ({', '.join(trained[:3])}, ...); "
@@ -220,5 +223,3 @@ def _warnings(
                 f"stage {stage!r} is called {count} times, but no loop was found around it: "
                 "the calls are unrolled"
             )
-
-

@@ -140,5 +140,3 @@ class Aliases:
         if wanted.numel() and (int(wanted.max()) >= size or bool((order[wanted] < 0).any())):
             raise TypeError("a view that reaches beyond the tensor it was made from")
         return order[wanted]
-
-

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from partitioner.capture.loops import Back, Fixed, Outer, Outers, Repetition, Source, find_loops
+from partitioner.capture.loops import Fixed, Outer, Outers, Repetition, Source, find_loops
 from partitioner.capture.stages import StageGraph
 from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand, Slot, Value
 from partitioner.errors import CaptureError
@@ -173,9 +173,7 @@ class _Assembler:
             if type_ is not None
         }
 
-    def _node(
-        self, graph: fx.Graph, entry: Entry, resolve: Callable[[Operand], Any]
-    ) -> fx.Node:
+    def _node(self, graph: fx.Graph, entry: Entry, resolve: Callable[[Operand], Any]) -> fx.Node:
         types = entry.types if entry.tuple_result else cast(TensorType, entry.types[0])
         if entry.kind == "aten":
             args, kwargs = _fill(entry, resolve)
@@ -264,13 +262,9 @@ class _Assembler:
         for item, node in self._emit(body.graph, entry, lambda _: next(nodes)).items():
             body.env[position, item] = node
 
-    def _body_operand(
-        self, body: _Body, position: int, index: int, source: Source
-    ) -> Any:
+    def _body_operand(self, body: _Body, position: int, index: int, source: Source) -> Any:
         start, period, trips = body.loop.start, body.loop.period, body.loop.trips
-        column = [
-            self.entries[start + k * period + position].operands[index] for k in range(trips)
-        ]
+        column = [self.entries[start + k * period + position].operands[index] for k in range(trips)]
         if isinstance(source, Outer):
             return self._invariant(body, source.value)
         if isinstance(source, Outers):
@@ -322,9 +316,7 @@ class _Assembler:
             body.tables[key] = inner
         return body.tables[key]
 
-    def _slot(
-        self, body: _Body, position: int, item: int, initials: tuple[Operand, ...]
-    ) -> _Slot:
+    def _slot(self, body: _Body, position: int, item: int, initials: tuple[Operand, ...]) -> _Slot:
         """The carried value that holds (position, item) of ``len(initials)`` trips back.
 
         ``initials[k]`` is what trip k reads, oldest first.

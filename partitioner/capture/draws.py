@@ -46,9 +46,7 @@ class Draw:
     into: torch.Tensor | None
 
 
-def is_random(
-    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bool:
+def is_random(func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether this call takes numbers from a generator.
 
     Attention and dropout are tagged as random, but are not where nothing is dropped.

@@ -9,7 +9,7 @@ The numbers in such tensors are never looked at: a stage is not run, it gives ze
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -35,8 +35,17 @@ __all__ = ["Recorder"]
 
 #: Results depend on the operand's shape and dtype alone.
 _SHAPE_ONLY = frozenset(
-    "empty_like zeros_like ones_like full_like new_zeros new_ones new_full new_empty "
-    "new_empty_strided".split()
+    [
+        "empty_like",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "new_empty_strided",
+    ]
 )
 
 #: Constants up to this size are copied when they go on the tape, since the driver may write to
@@ -59,7 +68,7 @@ class Recorder:
         self.stages: dict[Any, StageGraph] = {}
         self.host_ops: dict[str, HostOp] = {}
         self.streams = Streams()
-        self.paths = {id(module): path for path, module in reversed(modules.items())}
+        self.paths = {id(module): path for path, module in reversed(list(modules.items()))}
         self.transparent = transparent
         self.aliases = Aliases(self._emit_on_tape)
         self._names = _parameter_names(modules)
@@ -100,7 +109,7 @@ class Recorder:
         return result
 
     @contextmanager
-    def _hooked(self) -> Iterator[None]:
+    def _hooked(self) -> Generator[None, None, None]:
         original = nn.Module.__call__
         recorder = self
 
@@ -310,7 +319,7 @@ class Recorder:
                     raise CaptureError(
                         "a tensor op takes the result of a host op whose size only the data decide",
                         where=calling_line(),
-                        advice="return it from the pipeline as it is, or do the rest in the host op",
+                        advice="return it from the pipeline as it is, or do the rest in the op",
                     )
 
     def _emit_on_tape(self, func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Operand:
@@ -449,9 +458,7 @@ class Recorder:
         )
         operands = tuple(self.operand(a) for a in args)
         key = ("host", op.name, freeze(kwargs), types)
-        entry = Entry(
-            "host", op.name, (), dict(kwargs), operands, types, True, key, calling_line()
-        )
+        entry = Entry("host", op.name, (), dict(kwargs), operands, types, True, key, calling_line())
         index = self.tape.append(entry)
         self.host_ops[op.name] = op
         results: dict[str, torch.Tensor] = {}
@@ -486,11 +493,15 @@ class _Functions(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _READS or name in ("__repr__", "__format__"):
             tensor = args[0]
-            followed = isinstance(tensor, torch.Tensor) and self.recorder.aliases.is_followed(tensor)
+            followed = isinstance(tensor, torch.Tensor) and self.recorder.aliases.is_followed(
+                tensor
+            )
             if followed and name in _READS:
                 raise reading_error(f".{name}()")
             if followed:
-                return f"tensor(<input-dependent>, shape={list(tensor.shape)}, dtype={tensor.dtype})"
+                return (
+                    f"tensor(<input-dependent>, shape={list(tensor.shape)}, dtype={tensor.dtype})"
+                )
         return func(*args, **(kwargs or {}))
 
 

@@ -190,8 +190,7 @@ def _after_invariants(entries: Sequence[Entry], low: int, high: int, period: int
     for index in range(low + period, high):
         pairs = zip(entries[index].operands, entries[index - period].operands, strict=True)
         for mine, other in pairs:
-            shared = isinstance(mine, Value) and mine == other
-            if shared and mine.entry < low + 2 * period:
+            if isinstance(mine, Value) and mine == other and mine.entry < low + 2 * period:
                 floor = max(floor, mine.entry + 1)
     return floor
 
@@ -207,9 +206,7 @@ def _crossing(entries: Sequence[Entry], start: int, period: int, trips: int) -> 
     return len(crossing)
 
 
-def _consistent(
-    entries: Sequence[Entry], start: int, period: int, trips: int
-) -> Repetition | None:
+def _consistent(entries: Sequence[Entry], start: int, period: int, trips: int) -> Repetition | None:
     while trips >= 2:
         # The last trip sees the farthest back; the middle one stands for the rest if it differs.
         stretches = [_stretch(entries, start, period, trips, k) for k in (trips - 1, trips // 2)]
@@ -220,9 +217,7 @@ def _consistent(
         start, trips = start + period * first, last - first + 1
     if trips < 2:
         return None
-    sources = tuple(
-        _sources(entries, start, period, trips, position) for position in range(period)
-    )
+    sources = tuple(_sources(entries, start, period, trips, position) for position in range(period))
     if not all(s is not None for s in sources):
         return None
     loop = Repetition(start, period, trips, tuple(s for s in sources if s is not None))
@@ -305,9 +300,7 @@ def _sources(
     return tuple(found)
 
 
-def _initials_agree(
-    entries: Sequence[Entry], initials: Sequence[Operand], carried: Value
-) -> bool:
+def _initials_agree(entries: Sequence[Entry], initials: Sequence[Operand], carried: Value) -> bool:
     """Whether initial values have the type of the value they stand for."""
     type_ = entries[carried.entry].types[carried.item]
     return all(_type_of(entries, initial) in (type_, None) for initial in initials)

@@ -43,7 +43,7 @@ def canonical(
         type_: of the result.
         emit: puts an op before this one and gives its result.
     """
-    if type_ is None:
+    if type_ is None or len(args) < 2:
         return func, args, kwargs
     if func is aten.rsub.Scalar:
         # alpha scales the subtrahend, the first operand; s - x is exactly (-x) + s.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,8 +75,8 @@ def run_eager(
 
 def _array(leaf: Any) -> npt.NDArray[Any]:
     if isinstance(leaf, torch.Tensor):
-        return cast("npt.NDArray[Any]", leaf.detach().numpy())
-    return cast("npt.NDArray[Any]", torch.tensor(leaf).numpy())
+        return leaf.detach().numpy()
+    return torch.tensor(leaf).numpy()
 
 
 class _Replay(TorchDispatchMode):

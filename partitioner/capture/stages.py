@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from partitioner.capture.draws import Streams, classify, is_random
@@ -207,7 +208,7 @@ def _result_registered(module: nn.Module, args: tuple[Any, ...], kwargs: dict[st
         fake = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
         try:
             return register_dataclasses(module(*fake[0], **fake[1]))
-        except Exception:  # whatever is wrong with it, the exporter says it better
+        except Exception:  # noqa: BLE001 - whatever is wrong, the exporter says it better
             return False
 
 
@@ -249,9 +250,7 @@ class _Converter:
             if node.op == "call_function":
                 self._op(node)
         types, rebuild = self._output()
-        return StageGraph(
-            self.name, self.graph, self.constants, types, tuple(self.draws), rebuild
-        )
+        return StageGraph(self.name, self.graph, self.constants, types, tuple(self.draws), rebuild)
 
     def _placeholder(self, node: fx.Node, spec: Any) -> None:
         if isinstance(spec.arg, ConstantArgument):
@@ -307,7 +306,7 @@ class _Converter:
                 )
             if target.name().split(".")[0] in _CHECKS:
                 return
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.env[n])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self.env[n])
         self.env[node] = add_node(
             self.graph,
             "call_function",
@@ -338,7 +337,7 @@ class _Converter:
                 template.append(value)
         self.graph.output(tuple(nodes))
         types = tuple(cast(TensorType, n.meta["type"]) for n in nodes)
-        structure = self.exported.call_spec.out_spec
+        structure = cast("pytree.TreeSpec", self.exported.call_spec.out_spec)
 
         def rebuild(tensors: Sequence[torch.Tensor]) -> Any:
             leaves = [tensors[v.index] if isinstance(v, _Leaf) else v for v in template]

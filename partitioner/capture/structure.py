@@ -78,9 +78,8 @@ def _walk(value: Any, name: str, visit: Callable[[str, Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: inner(key, item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        fields = cast("Mapping[str, Any]", value._asdict())  # pyright: ignore
+        fields = cast("Mapping[str, Any]", cast(Any, value)._asdict())
         return type(value)(**{key: inner(key, item) for key, item in fields.items()})
     if isinstance(value, list | tuple):
         return type(value)(inner(i, item) for i, item in enumerate(cast("list[Any]", value)))
     return visit(name, value)
-

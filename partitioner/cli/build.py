@@ -17,19 +17,37 @@ __all__ = ["command"]
 @click.argument("model")
 @click.option("--target", default="cpu", show_default=True, help="See `partition targets`.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's directory.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
-              help="Fix an argument of the pipeline or its factory: --set steps=20.")
-@click.option("--stage", "stages", multiple=True, metavar="NAME=PATH",
-              help="Name a stage by its attribute path: --stage denoiser=unet.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fix an argument of the pipeline or its factory: --set steps=20.",
+)
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Name a stage by its attribute path: --stage denoiser=unet.",
+)
 @click.option("--name", help="The bundle's label; the file's name by default.")
 @click.option("--version-label", default="0", show_default=True, help="The bundle's version label.")
 @click.option("--passes", help="A pass pipeline instead of the default one.")
-@click.option("--dump-passes", type=click.Path(path_type=Path),
-              help="Write the program after each pass to this directory.")
+@click.option(
+    "--dump-passes",
+    type=click.Path(path_type=Path),
+    help="Write the program after each pass to this directory.",
+)
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
-@click.option("--timeout", type=float, default=1800.0, show_default=True,
-              help="Seconds for compiling one segment.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=1800.0,
+    show_default=True,
+    help="Seconds for compiling one segment.",
+)
 @click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -54,9 +54,9 @@ class Failing(click.Command):
             # The reader of our output has gone (`| head`); nothing to say to anybody.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort of a command line
             code = _unexpected(error)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(code or 0)
 
 
 def _interrupt(*_: Any) -> None:
@@ -97,7 +97,7 @@ def _unexpected(error: Exception) -> int:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(quiet: bool) -> Generator[Callable[[str, int, int], None], None, None]:
     """A callback (label, done, total) that draws a bar on a terminal and else does nothing."""
     if quiet or not sys.stderr.isatty():
         yield lambda label, done, total: None
@@ -106,7 +106,9 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     except ImportError:
-        yield lambda label, done, total: click.echo(f"\r{label} {done}/{total} ", err=True, nl=False)
+        yield lambda label, done, total: click.echo(
+            f"\r{label} {done}/{total} ", err=True, nl=False
+        )
         click.echo(err=True)
         return
     columns = (TextColumn("{task.description:>10}"), BarColumn(), TimeElapsedColumn())
@@ -116,6 +118,6 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         def show(label: str, done: int, total: int) -> None:
             if label not in tasks:
                 tasks[label] = bars.add_task(label, total=total)
-            bars.update(cast(Any, tasks[label]), completed=done, total=total)
+            bars.update(tasks[label], completed=done, total=total)
 
         yield show

@@ -32,9 +32,7 @@ def command(as_json: bool) -> None:
     Exit code 0 if bundles can be run here, 13 if not.
     """
     groups = {"run": _RUN, "build": _BUILD, "optional": _OPTIONAL}
-    libraries = {
-        group: {name: _version(name) for name in names} for group, names in groups.items()
-    }
+    libraries = {group: {name: _version(name) for name in names} for group, names in groups.items()}
     from partitioner.runtime.cpus import usable_cpus
 
     rows = target_rows()

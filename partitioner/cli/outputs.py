@@ -33,7 +33,9 @@ def write_outputs(target: Path, outputs: Arrays) -> list[Path]:
         if suffix in _PICTURES:
             return [_picture(target, outputs)]
         if suffix == ".npz":
-            return [_whole(target, lambda file: np.savez(file, **dict(outputs)))]
+            return [
+                _whole(target, lambda file: np.savez(file, allow_pickle=False, **dict(outputs)))
+            ]
         if suffix == "":
             return _directory(target, outputs)
     except OSError as error:

@@ -18,15 +18,30 @@ __all__ = ["command"]
 
 @click.command("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("-i", "--input", "given", multiple=True, metavar="NAME=VALUE",
-              help="A picture's file, FILE.npy, FILE.npz:KEY, or numbers: --input label=3.")
+@click.option(
+    "-i",
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A picture's file, FILE.npy, FILE.npz:KEY, or numbers: --input label=3.",
+)
 @click.option("--seed", type=int, help="Of all random numbers; a fresh one by default.")
-@click.option("-o", "--output", type=click.Path(path_type=Path),
-              help="mesh.glb/.obj/.ply/.stl, picture.png, all.npz, or a directory.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="mesh.glb/.obj/.ply/.stl, picture.png, all.npz, or a directory.",
+)
 @click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
 @click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
-@click.option("--host-op", "host_ops", multiple=True, metavar="MODULE:NAME",
-              help="A host op that is not installed as a plugin.")
+@click.option(
+    "--host-op",
+    "host_ops",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="A host op that is not installed as a plugin.",
+)
 @json_option
 def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run BUNDLE once and write what it gives.
@@ -90,7 +105,9 @@ def _input(text: str) -> tuple[str, Any]:
 
 def _picture(value: str) -> str:
     if not Path(value).is_file():
-        raise InputError(f"there is no file {value}", advice="give a picture, .npy, .npz or numbers")
+        raise InputError(
+            f"there is no file {value}", advice="give a picture, .npy, .npz or numbers"
+        )
     return value
 
 

@@ -17,8 +17,13 @@ __all__ = ["command"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
 @click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
-@click.option("--host-op", "host_ops", multiple=True, metavar="MODULE:NAME",
-              help="A host op that is not installed as a plugin.")
+@click.option(
+    "--host-op",
+    "host_ops",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="A host op that is not installed as a plugin.",
+)
 @json_option
 def command(bundle: Path, as_json: bool, **options: Any) -> None:
     """Repeat the parity check of BUNDLE here: every segment, and the outputs.

@@ -70,7 +70,7 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Floats:
     looked for.
     """
     product = np.multiply(a, b, dtype=np.float64)
-    wide = np.float64(c) if np.isscalar(c) else np.asarray(c, np.float64)
+    wide = np.asarray(c, np.float64)
     total = np.atleast_1d(np.asarray(product + wide))
     result = total.astype(np.float32)
     middle = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
@@ -111,7 +111,7 @@ def _log(x: Floats) -> Floats:
     value = _polynomial(x, _LOG) * x
     value = fused_multiply_add(value, square, exponent * _F(_LN2[0]))
     value = value - square * _F(0.5)
-    return (x + value) + exponent * _F(_LN2[1])
+    return ((x + value) + exponent * _F(_LN2[1])).astype(np.float32)
 
 
 def _sincos(angle: Floats) -> tuple[Floats, Floats]:

@@ -130,7 +130,9 @@ def _difference(
 def _check_norm(
     expected: float, actual: float, difference: Difference, tolerance: Tolerance
 ) -> Difference:
-    if math.isnan(expected) and math.isnan(actual) or math.isinf(expected) and expected == actual:
+    if (math.isnan(expected) and math.isnan(actual)) or (
+        math.isinf(expected) and expected == actual
+    ):
         return difference
     error = abs(expected - actual)
     # NaN fails this comparison, as it should.
@@ -140,7 +142,7 @@ def _check_norm(
         error / expected if expected else error,
         error,
         ok=False,
-        fault=f"agrees at the sampled places, but its norm is {actual:.6g}, expected {expected:.6g}",
+        fault=f"agrees where sampled, but its norm is {actual:.6g}, expected {expected:.6g}",
     )
 
 

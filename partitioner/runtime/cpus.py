@@ -40,7 +40,7 @@ def _affinity() -> int:
 def _quotas(root: Path) -> Iterator[float | None]:
     mounts = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
-        hierarchy, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
         if hierarchy == "0" and not controllers:
             for group in _ancestors(mounts, path):
                 yield _quota_v2(group)
@@ -51,7 +51,7 @@ def _quotas(root: Path) -> Iterator[float | None]:
 
 
 def _ancestors(mount: Path, path: str) -> Iterator[Path]:
-    """The group and those above it. In a container its own path may not be visible; the mount is."""
+    """The group and those above it; in a container only the mount may be visible."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         yield mount.joinpath(*parts[:depth])

@@ -9,7 +9,8 @@ implementation gives the same words. What torch makes of the words is in its sou
 Guaranteed, bit for bit: float32 numbers of any count, as torch draws them on x86-64 with AVX2 or
 AVX-512 (it takes the same code on both). That is one stream, the same on every host that serves.
 Eager torch on another processor takes its C library's logarithm and cosine instead, whose last bit
-may differ. float64 normal numbers go through this host's C library, so there it is the last bit, too.
+may differ. float64 normal numbers go through this host's C library, so their last bit may differ,
+too; so may float16 ones where their count is no multiple of 16.
 """
 
 from __future__ import annotations

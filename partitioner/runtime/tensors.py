@@ -60,9 +60,8 @@ def _check_shape(name: str, shape: tuple[int, ...], spec: TensorSpec, dims: dict
     if len(shape) != len(spec.shape):
         raise _wrong_shape(name, shape, spec)
     for have, want in zip(shape, spec.shape, strict=True):
-        if isinstance(want, str):
-            want = dims.setdefault(want, have)
-        if want is not None and want != have:
+        size = dims.setdefault(want, have) if isinstance(want, str) else want
+        if size is not None and size != have:
             raise _wrong_shape(name, shape, spec)
 
 

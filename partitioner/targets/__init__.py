@@ -66,7 +66,7 @@ def find_target(name: str) -> Target:
     found = TARGETS.get(name)
     if found is not None:
         return found
-    missing = _PLANNED.get(name.split(".")[0])
+    missing = _PLANNED.get(name.split(".", maxsplit=1)[0])
     if missing is not None:
         raise UsageError(
             f"target {name!r} needs the backend {missing!r}, which this version does not have",

@@ -41,7 +41,7 @@ def wrong(x: Array) -> Array:
 
 @host_op(name="tests.needy", outputs={"y": ("float32", (3,))}, requires=("no-such-library",))
 def needy(x: Array) -> Array:
-    import no_such_library  # pyright: ignore
+    import no_such_library  # pyright: ignore[reportMissingImports]
 
     return no_such_library.solve(x)
 

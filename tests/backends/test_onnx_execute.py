@@ -204,7 +204,7 @@ def test_no_graph_or_not_one(tmp_path: Path) -> None:
 
 def test_an_op_that_does_not_exist(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = model(INPUTS, OUTPUTS, [node("NoSuchOp", ["x"], ["y"])])
-    with pytest.raises(BackendError, match="was refused by ONNX Runtime.*NoSuchOp"):
+    with pytest.raises(BackendError, match=r"was refused by ONNX Runtime.*NoSuchOp"):
         load(files(tmp_path, data))
     # The exception says it all.
     assert ("", "") == capfd.readouterr()
@@ -226,7 +226,7 @@ def test_tensors_that_are_not_the_segments(
 ) -> None:
     nodes = [node("MatMul", ["x", "w"], ["y"])]
     data = model(INPUTS, OUTPUTS, nodes, [external("w", WEIGHT, BLOB, 64)])
-    with pytest.raises(BundleError, match="but the plan has"):
+    with pytest.raises(BundleError, match="the plan has"):
         load(files(tmp_path, data, inputs, outputs))
 
 

@@ -21,9 +21,7 @@ def both(
     stages = options.pop("stages", None)
     captured = capture(pipeline, example, options=options, stages=stages)
     torch.manual_seed(11)
-    types = {
-        n.target: n.meta["type"] for n in captured.program.main.nodes if n.op == "placeholder"
-    }
+    types = {n.target: n.meta["type"] for n in captured.program.main.nodes if n.op == "placeholder"}
     drawn = {d.placeholder for s in captured.program.draws for d in s.draws}
     noise = {name: _numbers(types[name]) for name in sorted(drawn)}
     tensors: dict[str, torch.Tensor] = {}
@@ -47,7 +45,9 @@ def both(
     return captured, {k: torch.from_numpy(v) for k, v in eager.items()}, program
 
 
-def largest_error(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> float:
+def largest_error(
+    expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]
+) -> float:
     """The largest relative error over all outputs, which must have the same names and types."""
     assert list(expected) == list(actual)
     worst = 0.0

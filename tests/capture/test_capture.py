@@ -141,9 +141,7 @@ def test_two_loops_in_a_row() -> None:
 
 
 def test_two_stages_in_one_body() -> None:
-    pipeline = Looping(
-        lambda p, x, t, c, i: p.net(p.other(x), t, c) + x, other=nn.Linear(8, 8)
-    )
+    pipeline = Looping(lambda p, x, t, c, i: p.net(p.other(x), t, c) + x, other=nn.Linear(8, 8))
     captured, expected, actual = both(pipeline, CONDITION)
     assert [6] == trips(captured)
     assert {"net", "other"} == set(captured.loops[0].stages)
@@ -151,7 +149,9 @@ def test_two_stages_in_one_body() -> None:
 
 
 def test_no_loop_at_all() -> None:
-    captured, expected, actual = both(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), {"input": torch.ones(1, 4)})
+    captured, expected, actual = both(
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU()), {"input": torch.ones(1, 4)}
+    )
     assert [] == trips(captured)
     assert 0.0 == largest_error(expected, actual)
 
@@ -305,7 +305,9 @@ def test_every_node_has_a_source_line() -> None:
                 assert __file__ in node.meta["source"], node.format_node()
     net = captured.program.graphs["net"]
     assert all(n.meta["source"] for n in net.nodes if n.op == "call_function")
-    assert {"net", "net.body", "net.time"} == {n.meta["stage"] for n in net.nodes if n.op != "output"}
+    assert {"net", "net.body", "net.time"} == {
+        n.meta["stage"] for n in net.nodes if n.op != "output"
+    }
 
 
 def test_a_host_op_is_one_node() -> None:
@@ -409,7 +411,8 @@ def test_a_stage_that_writes_a_buffer_is_refused() -> None:
 
 def test_a_pipeline_that_fails_says_where() -> None:
     message = refused(lambda x: x + None)
-    assert "TypeError" in message and "test_capture.py" in message
+    assert "TypeError" in message
+    assert "test_capture.py" in message
 
 
 def test_numbers_from_numpy_are_refused() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from bernini import demo
-from bernini.shapes import sphere
 
 import partitioner
+from bernini import demo
+from bernini.shapes import sphere
 from partitioner.errors import BundleError
 from partitioner.ops import marching_cubes
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+
 from bernini import model
 from bernini.config import CONDITIONS, SIZES
 from bernini.weights import build, without_weights
-
 from partitioner import Image
 from partitioner.capture import capture
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+
 from bernini.raster import NOTHING, rasterise
 from bernini.render import render, save_picture
 from bernini.shapes import chair, ripples, sphere
-
 from partitioner.ops import marching_cubes
 
 TRIANGLE = np.array([[0, 1, 2]], np.int32)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from bernini.sampler import Sampler, spaced_timesteps
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from bernini.wavelet import HIGH_PASS, LOW_PASS, InverseWavelet, synthesis_matrix, unpack
 from torch.nn import functional as F
+
+from bernini.wavelet import HIGH_PASS, LOW_PASS, InverseWavelet, synthesis_matrix, unpack
 
 # The smallest grid on which the transform is defined: 17 -> 18 -> 20 -> 24.
 LOW = 17

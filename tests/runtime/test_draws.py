@@ -39,7 +39,8 @@ class Counter:
         return self._numbers(shape, dtype)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: str) -> Array:
-        assert isinstance(low, int) and isinstance(high, int)
+        assert isinstance(low, int)
+        assert isinstance(high, int)
         return (self._numbers(shape, "int64") % (high - low) + low).astype(dtype)
 
 

@@ -263,7 +263,7 @@ def test_a_closed_pipeline_refuses_calls(bundle: Path) -> None:
     pipe.close()
 
     assert "closed" in repr(pipe)
-    with pytest.raises(UsageError, match="hand-made .* is closed"):
+    with pytest.raises(UsageError, match=r"hand-made .* is closed"):
         pipe(image=IMAGE)
 
 

@@ -1,0 +1,70 @@
+# Everything a newcomer needs: `make demo` and `make test`. `make help` tells the rest.
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PY := $(VENV)/bin/python
+# torch's small CPU build; a newer range takes the CUDA build, which is gigabytes.
+TORCH := torch~=2.13.0
+DEMO := build/demo
+LAYOUT := build/layout
+
+.PHONY: help demo test lint format slow bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this help.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a picture: a mesh and its picture.
+	mkdir -p $(DEMO)
+	$(VENV)/bin/partition build examples/bernini/model.py --target cpu -o $(DEMO)/bernini.bundle --overwrite
+	$(PY) examples/bernini/demo.py --bundle $(DEMO)/bernini.bundle \
+		--image examples/bernini/assets/chair.png --seed 7 --out $(DEMO)
+	@echo "made $(DEMO)/mesh.glb and $(DEMO)/mesh.png"
+
+test: lint  ## Run linters, type and layer checks, and the tests.
+	$(VENV)/bin/pytest -n 2
+
+lint: $(VENV)/.dev $(LAYOUT)  ## Run ruff, pyright and the layer check.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(PY) --project $(LAYOUT)
+	cd $(LAYOUT) && $(abspath $(VENV))/bin/lint-imports
+
+format: $(VENV)/.dev  ## Format the code.
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+slow: $(VENV)/.dev  ## Run the slow tests.
+	$(VENV)/bin/pytest -m slow
+
+bench: $(VENV)/.dev  ## Run the benchmarks that take minutes, not hours.
+	$(PY) benchmarks/capture_scaling.py
+	$(PY) benchmarks/runtime_overhead.py
+	$(PY) benchmarks/end_to_end.py --size base
+	$(PY) benchmarks/memory.py --size base
+
+clean:  ## Remove what was made, environments too.
+	rm -rf build $(VENV) *.egg-info
+
+# The folders backends/, passes/ and artifacts/ are parts of the package partitioner. Tools that read
+# files and not the installed package want them where they belong, so they look at a copy.
+.PHONY: $(LAYOUT)
+$(LAYOUT):
+	rm -rf $(LAYOUT)
+	mkdir -p $(LAYOUT)
+	cp -r partitioner $(LAYOUT)/partitioner
+	cp -r backends passes artifacts $(LAYOUT)/partitioner/
+	cp pyproject.toml $(LAYOUT)/
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/pip pyproject.toml
+	$(VENV)/bin/pip install --quiet "$(TORCH)"
+	$(VENV)/bin/pip install --quiet -e ".[build,example]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/pip pyproject.toml
+	$(VENV)/bin/pip install --quiet "$(TORCH)"
+	$(VENV)/bin/pip install --quiet -e ".[dev]"
+	touch $@
