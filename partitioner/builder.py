@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import partitioner
 from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
@@ -38,7 +37,7 @@ from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target, find_target
-from partitioner.weights import lay_out
+from partitioner.weights import MappedBlobs, lay_out
 
 __all__ = ["BuildResult", "Progress", "build"]
 
@@ -140,7 +139,10 @@ def build(
         compile_options = CompileOptions(
             workdir, writer.blobs_dir, timeout_s, memory_bytes, Path(log) if log else None
         )
-        job = _Job(module, example_inputs, options, captured, program, planned, hardware, writer)
+        mapped = MappedBlobs(writer.blob_path)
+        job = _Job(
+            module, example_inputs, options, captured, program, planned, hardware, writer, mapped
+        )
         with phase("compile"):
             artifacts = job.compile(compilers, compile_options, phase)
             constants = job.write_constants()
@@ -225,6 +227,7 @@ class _Job:
     planned: Planned
     target: Target
     writer: BundleWriter
+    mapped: MappedBlobs
 
     def compile(
         self, compilers: Mapping[str, Any], options: CompileOptions, phase: _Phases
@@ -262,11 +265,7 @@ class _Job:
         """Read the weights from their blobs from now on, so that folded copies can go."""
         for name, ref in layout.items():
             tensor = self.program.constants[name]
-            raw = np.memmap(
-                self.writer.blob_path(ref.blob), np.uint8, "c", ref.offset, (ref.nbytes,)
-            )
-            mapped = torch.from_numpy(raw).view(tensor.dtype).reshape(tensor.shape)
-            self.program.constants[name] = mapped
+            self.program.constants[name] = self.mapped.tensor(ref, tensor)
 
     def write_constants(self) -> dict[str, ConstantRef]:
         """Tables and initial values: the constants that the plan itself reads."""
@@ -301,7 +300,13 @@ class _Job:
         executables = self._load(artifacts)
         try:
             checked = check_segments(
-                self.planned, self.program.constants, executables, values, tolerance, evidence
+                self.planned,
+                self.program.constants,
+                executables,
+                values,
+                tolerance,
+                evidence,
+                self.mapped.release,
             )
             run = Run(executables, values)
             run.steps(schedule(plan))

@@ -93,6 +93,7 @@ def check_segments(
     values: Mapping[str, Array],
     tolerance: Tolerance,
     evidence: Callable[[str, Mapping[str, Array]], Path],
+    release: Callable[[], None],
 ) -> Checked:
     """Run the plan by its reference and check every segment's first call.
 
@@ -100,6 +101,8 @@ def check_segments(
         compiled: the bundle's executables.
         values: inputs, constants and draws by value id.
         evidence: keeps arrays of a failure and gives the file.
+        release: gives back the memory of constants, after each segment that torch has run, so
+            that the weights are not in memory three times over.
 
     Raises:
         ParityError: a segment differs; names it, its source lines and the kept evidence.
@@ -116,6 +119,7 @@ def check_segments(
             tolerance,
             checked,
             evidence,
+            release,
             exact=name not in after_host,
         )
         for name, segment in planned.segments.items()
@@ -149,6 +153,7 @@ class _Reference:
         tolerance: Tolerance,
         checked: Checked,
         evidence: Callable[[str, Mapping[str, Array]], Path],
+        release: Callable[[], None],
         *,
         exact: bool,
     ) -> None:
@@ -156,7 +161,7 @@ class _Reference:
         self.name, self.segment, self.compiled = name, segment, compiled
         self.constants, self.tolerance = constants, tolerance
         self.checked, self.evidence, self.exact = checked, evidence, exact
-        self.info = info
+        self.info, self.release = info, release
         self.inputs, self.outputs = info.inputs, info.outputs
         self.calls = 0
 
@@ -179,7 +184,9 @@ class _Reference:
         # Copies: torch cannot take read-only arrays, and inputs may be mapped constants.
         inputs = [torch.from_numpy(np.array(array)) for array in arrays]
         results = run_segment(self.segment, self.constants, inputs)
-        return tuple(r.detach().contiguous().numpy() for r in results)
+        arrays = tuple(r.detach().contiguous().numpy() for r in results)
+        self.release()
+        return arrays
 
     def _check(self, arrays: Sequence[Array], results: Sequence[Array]) -> None:
         names = [name for name, _ in self.outputs]

@@ -6,15 +6,18 @@ written one at a time; none but the one being written is ever copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from partitioner.artifacts.manifest import ConstantRef
 from partitioner.artifacts.writer import BundleWriter
 
-__all__ = ["WEIGHTS_TYPE", "Layout", "lay_out", "tensor_bytes"]
+__all__ = ["WEIGHTS_TYPE", "Layout", "MappedBlobs", "lay_out", "tensor_bytes"]
 
 WEIGHTS_TYPE = "application/vnd.partitioner.weights.v1"
 
@@ -47,6 +50,35 @@ def lay_out(
         for name, offset in places.items():
             layout[name] = ConstantRef(blob.digest, offset, constants[name].nbytes)
     return layout
+
+
+class MappedBlobs:
+    """Tensors that lie in blobs, read from their files as they are needed.
+
+    Args:
+        path_of: gives a blob's file by digest.
+    """
+
+    def __init__(self, path_of: Callable[[str], Path]) -> None:
+        self._path_of = path_of
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def tensor(self, ref: ConstantRef, like: torch.Tensor) -> torch.Tensor:
+        """The tensor at ``ref``, with the dtype and shape of ``like``."""
+        if ref.nbytes == 0:
+            return like
+        if ref.blob not in self._maps:
+            with self._path_of(ref.blob).open("rb") as file:
+                # Copy on write: torch wants memory it may write to; nothing ever does.
+                self._maps[ref.blob] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        raw = np.frombuffer(self._maps[ref.blob], np.uint8, ref.nbytes, ref.offset)
+        return torch.from_numpy(raw).view(like.dtype).reshape(like.shape)
+
+    def release(self) -> None:
+        """Give back the memory of what was read; it is read again when it is used."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps.values():
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
