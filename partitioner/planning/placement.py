@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from torch import fx
 
-from partitioner.backends.base import Rejected
+from partitioner.backends.base import Rejected, Verdict
 from partitioner.errors import PlacementError
-from partitioner.program import STRUCTURAL, Program
-from partitioner.targets import Target
+from partitioner.planning.graphs import is_op, is_structural, reachable_graphs
+from partitioner.program import Program, is_getitem
 
-__all__ = ["Placement", "place"]
+if TYPE_CHECKING:
+    from partitioner.targets import Target
 
-#: How many unplaced nodes an error shows.
+__all__ = ["Judge", "Placement", "place"]
+
+#: How many different refusals an error shows.
 _SHOWN = 5
+
+_ADVICE = "write the step with other ops, or make it a host op (@partitioner.host_op)"
+
+
+class Judge(Protocol):
+    """The part of a backend's compiler that planning asks."""
+
+    def verdict(self, node: fx.Node, target: Target) -> Verdict: ...
 
 
 @dataclass
 class Placement:
-    """Backend of each aten node (items go with their op), and the refusals met on the way."""
+    """Who takes which node.
+
+    Attributes:
+        backends: of each aten node that the program needs, and of its items.
+        rejections: node -> backend -> why it refused; also of nodes that another backend took.
+    """
 
     backends: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
     rejections: dict[fx.Node, dict[str, Rejected]] = field(
@@ -30,43 +45,40 @@ class Placement:
     )
 
 
-def place(program: Program, target: Target, compilers: Mapping[str, Any]) -> Placement:
+def place(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Placement:
     """Give every aten node to the first backend of the target that takes it.
+
+    Args:
+        compilers: by backend name. A backend of the target that is missing here is not asked.
 
     Raises:
         PlacementError: nodes that none takes; names ops, source lines and each backend's reason.
     """
     placement = Placement()
-    order = [name for name in target.backends if name in compilers and name != "host"]
-    unplaced: list[tuple[str, fx.Node]] = []
-    for name, graph in program.all_graphs():
-        for node in _ops(graph):
-            taken = _first(node, target, order, compilers, placement)
-            if taken is None:
-                unplaced.append((name, node))
-            else:
-                placement.backends[node] = taken
-        _place_items(graph, placement)
+    asked = [name for name in target.backends if name in compilers]
+    unplaced: list[fx.Node] = []
+    for _, _, live in reachable_graphs(program):
+        for node in live:
+            if is_op(node) and not is_structural(node):
+                taker = _first_taker(node, target, asked, compilers, placement)
+                if taker is None:
+                    unplaced.append(node)
+                else:
+                    placement.backends[node] = taker
+        _place_items(live, placement)
     if unplaced:
-        raise _error(unplaced, placement, target)
+        raise _error(unplaced, placement, target, asked)
     return placement
 
 
-def _ops(graph: fx.Graph) -> Iterator[fx.Node]:
-    for node in graph.nodes:
-        structural = node.target in STRUCTURAL or node.target is operator.getitem
-        if node.op == "call_function" and not structural:
-            yield node
-
-
-def _first(
+def _first_taker(
     node: fx.Node,
     target: Target,
-    order: list[str],
-    compilers: Mapping[str, Any],
+    asked: Sequence[str],
+    compilers: Mapping[str, Judge],
     placement: Placement,
 ) -> str | None:
-    for name in order:
+    for name in asked:
         verdict = compilers[name].verdict(node, target)
         if not isinstance(verdict, Rejected):
             return name
@@ -74,25 +86,49 @@ def _first(
     return None
 
 
-def _place_items(graph: fx.Graph, placement: Placement) -> None:
-    for node in graph.nodes:
-        if node.op == "call_function" and node.target is operator.getitem:
-            source = node.args[0]
-            if isinstance(source, fx.Node) and source in placement.backends:
-                placement.backends[node] = placement.backends[source]
+def _place_items(live: Iterable[fx.Node], placement: Placement) -> None:
+    """An item stays with its op."""
+    for node in live:
+        source = node.args[0] if is_getitem(node) else None
+        if isinstance(source, fx.Node) and source in placement.backends:
+            placement.backends[node] = placement.backends[source]
+
+
+# --- the error ----------------------------------------------------------------------------------
 
 
 def _error(
-    unplaced: list[tuple[str, fx.Node]], placement: Placement, target: Target
+    unplaced: Sequence[fx.Node], placement: Placement, target: Target, asked: Sequence[str]
 ) -> PlacementError:
-    lines = [f"no backend of target {target.name!r} takes {len(unplaced)} of the pipeline's ops:"]
-    for _, node in unplaced[:_SHOWN]:
-        lines.append(f"  {node.target} at {node.meta.get('source') or 'unknown line'}")
-        for backend, verdict in placement.rejections.get(node, {}).items():
-            lines.append(f"    {backend}: {verdict.code}: {verdict.message}")
-    first = unplaced[0][1].meta.get("source") or None
-    return PlacementError(
-        "\n".join(lines),
-        where=first,
-        advice="write the step with other ops, or make it a host op (@partitioner.host_op)",
+    if not asked:
+        return PlacementError(
+            f"none of the backends of target {target.name!r} ({', '.join(target.backends)}) is "
+            "available",
+            advice="install one of them, or build for another target",
+        )
+    # The same line of code, in each of twelve layers, is one thing to mend.
+    found: dict[tuple[str, ...], list[fx.Node]] = {}
+    for node in unplaced:
+        found.setdefault(_reasons(node, placement), []).append(node)
+    count = len(unplaced)
+    lines = [
+        f"no backend of target {target.name!r} takes {count} of the pipeline's ops:"
+        if count > 1
+        else f"no backend of target {target.name!r} takes one of the pipeline's ops:"
+    ]
+    for reasons, nodes in list(found.items())[:_SHOWN]:
+        times = f" ({len(nodes)} times)" if len(nodes) > 1 else ""
+        lines += [f"  {reasons[0]}{times}", *(f"    {reason}" for reason in reasons[1:])]
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more like these")
+    where = unplaced[0].meta.get("source") or None
+    return PlacementError("\n".join(lines), where=where, advice=_ADVICE)
+
+
+def _reasons(node: fx.Node, placement: Placement) -> tuple[str, ...]:
+    where = node.meta.get("source") or "an unknown line"
+    refusals = placement.rejections.get(node, {})
+    return (
+        f"{node.target} at {where}",
+        *(f"{name}: {r.code}: {r.message}" for name, r in refusals.items()),
     )

@@ -1,43 +1,23 @@
-"""From program to plan: values get ids, segments get calls, loops keep their shape."""
+"""From program to plan: values get ids, parts of graphs become calls, loops keep their shape."""
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from torch import fx
 
-from partitioner.plan import (
-    Call,
-    Carry,
-    Draw,
-    DrawGroup,
-    Loop,
-    Plan,
-    SegmentInfo,
-    Slice,
-    Stacked,
-    Step,
-)
-from partitioner.planning.placement import Placement, place
-from partitioner.planning.segments import Cut, Segment, cut_graph
+from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, Slice, Stacked, Step
+from partitioner.planning.graphs import items_of, placeholders, results_of
+from partitioner.planning.placement import Judge, Placement, place
+from partitioner.planning.segments import Part, Segment, cut_graph
+from partitioner.planning.tables import HostCall, Names, Segments, Values
 from partitioner.planning.validate import validate_plan
 from partitioner.program import Program, TensorType, call, loop, node_type, operands
-from partitioner.specs import TensorSpec
 from partitioner.targets import Target
 
 __all__ = ["HostCall", "Planned", "make_plan"]
-
-
-@dataclass(frozen=True)
-class HostCall:
-    """A segment of the backend ``host``: a host op by name, with its options."""
-
-    op: str
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,14 +36,18 @@ class Planned:
     placement: Placement
 
 
-def make_plan(program: Program, target: Target, compilers: Mapping[str, Any]) -> Planned:
-    """Place, cut and order a program.
+def make_plan(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Planned:
+    """Place, cut and order a program, and prove that the plan computes what the program does.
+
+    What no output depends on is left out. A sub-graph is cut once: all that call it share its
+    segments, and so do parts that are equal by chance.
 
     Args:
         compilers: backend name -> what gives its verdicts.
 
     Raises:
         PlacementError: a node that no backend of the target takes.
+        ProgramError: the plan is wrong, which is a defect of the planner.
     """
     placement = place(program, target, compilers)
     planned = _Planner(program, placement).run()
@@ -72,235 +56,163 @@ def make_plan(program: Program, target: Target, compilers: Mapping[str, Any]) ->
 
 
 @dataclass
+class _Site:
+    """One place at which a graph is run: what its values are called there.
+
+    Attributes:
+        prefix: of the ids of values that are written here.
+        env: node -> value id.
+        in_loop: whether the graph is the body of a loop.
+    """
+
+    prefix: str
+    env: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
+    in_loop: bool = False
+
+
 class _Planner:
-    program: Program
-    placement: Placement
-    values: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
-    segments: dict[str, Segment | HostCall] = field(
-        default_factory=dict[str, "Segment | HostCall"]
-    )
-    infos: dict[str, SegmentInfo] = field(default_factory=dict[str, SegmentInfo])
-    cuts: dict[str, Cut] = field(default_factory=dict[str, Cut])
-    constants: dict[str, str] = field(default_factory=dict[str, str])
-    ids: dict[str, str] = field(default_factory=dict[str, str])
-    names: set[str] = field(default_factory=set[str])
-    hosts: dict[Any, str] = field(default_factory=dict[Any, str])
-    twins: dict[Any, str] = field(default_factory=dict[Any, str])
+    def __init__(self, program: Program, placement: Placement) -> None:
+        self.program = program
+        self.placement = placement
+        self.values = Values()
+        self.segments = Segments()
+        self.cuts: dict[fx.Graph, list[Part | fx.Node]] = {}
+        self.names: dict[Part, str] = {}
+        self.loops = Names("_")
 
     def run(self) -> Planned:
-        env: dict[fx.Node, str] = {}
-        inputs: dict[str, str] = {}
-        draws = {d.placeholder for s in self.program.draws for d in s.draws}
-        drawn: dict[str, str] = {}
-        for node in self.program.main.nodes:
-            if node.op == "placeholder":
-                env[node] = self._value(node.name, node_type(node).spec)
-                name = cast(str, node.target)
-                (drawn if name in draws else inputs)[name] = env[node]
-        steps = self._graph("main", self.program.main, env)
-        results = cast("tuple[fx.Node, ...]", self.program.main.output_node().args[0])
-        outputs = {
-            name: self._resolve(env, node)
-            for name, node in zip(self.program.outputs, results, strict=True)
-        }
+        site = _Site("")
+        given: dict[str, str] = {}
+        for node in placeholders(self.program.main):
+            site.env[node] = self._write(site, node)
+            given[cast(str, node.target)] = site.env[node]
+        steps = self._steps(self.program.main, site)
+        results = results_of(self.program.main)
         plan = Plan(
-            values=self.values,
-            inputs={s.name: inputs[s.name] for s in self.program.inputs if s.used},
-            constants=tuple(self.constants),
-            draws=tuple(self._draws(drawn)),
+            inputs={s.name: given[s.name] for s in self.program.inputs if s.used},
+            draws=self._draws(given),
             steps=tuple(steps),
-            outputs=outputs,
-            segments=self.infos,
+            outputs={
+                name: self._read(site, node)
+                for name, node in zip(self.program.outputs, results, strict=True)
+            },
+            values=self.values.specs,
+            constants=tuple(self.values.constants),
+            segments=self.segments.infos,
         )
-        return Planned(plan, self.segments, self.constants, self.placement)
+        return Planned(plan, self.segments.made, self.values.constants, self.placement)
 
-    # --- values ---
-
-    def _value(self, stem: str, spec: TensorSpec) -> str:
-        name, count = re.sub(r"[^A-Za-z0-9_.]", "_", stem)[:120], 0
-        unique = name
-        while unique in self.values:
-            count += 1
-            unique = f"{name}.{count}"
-        self.values[unique] = spec
-        return unique
-
-    def _resolve(self, env: dict[fx.Node, str], node: fx.Node) -> str:
-        """The value id of a node: written by a step, or a constant."""
-        if node not in env:
-            env[node] = self._constant(cast(str, node.target), node_type(node).spec)
-        return env[node]
-
-    def _constant(self, name: str, spec: TensorSpec) -> str:
-        if name not in self.ids:
-            self.ids[name] = self._value(f"const.{name}", spec)
-            self.constants[self.ids[name]] = name
-        return self.ids[name]
-
-    def _draws(self, drawn: Mapping[str, str]) -> list[DrawGroup]:
-        return [
+    def _draws(self, given: Mapping[str, str]) -> tuple[DrawGroup, ...]:
+        return tuple(
             DrawGroup(
-                s.repeat,
+                sequence.repeat,
                 tuple(
-                    Draw(drawn[d.placeholder], d.distribution, d.args, d.row, d.stream)
-                    for d in s.draws
+                    Draw(given[d.placeholder], d.distribution, d.args, d.row, d.stream)
+                    for d in sequence.draws
                 ),
             )
-            for s in self.program.draws
-        ]
+            for sequence in self.program.draws
+        )
 
-    # --- steps ---
+    # --- values ---------------------------------------------------------------------------------
 
-    def _graph(self, name: str, graph: fx.Graph, env: dict[fx.Node, str]) -> list[Step]:
-        """The steps of a graph whose placeholders have ids in ``env``."""
-        if name not in self.cuts:
-            self.cuts[name] = cut_graph(graph, self.placement.backends, self.names)
-        cut = self.cuts[name]
+    def _write(self, site: _Site, node: fx.Node) -> str:
+        """A new id for a node's value."""
+        site.env[node] = self.values.new(f"{site.prefix}{node.name}", node_type(node))
+        return site.env[node]
+
+    def _read(self, site: _Site, node: fx.Node) -> str:
+        """The id of a node's value: written before, or a constant."""
+        if node.op == "get_attr":
+            return self.values.constant(cast(str, node.target), node_type(node))
+        return site.env[node]
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def _steps(self, graph: fx.Graph, site: _Site) -> list[Step]:
+        """The steps of a graph whose inputs have ids in ``site``."""
+        if graph not in self.cuts:
+            self.cuts[graph] = cut_graph(graph, self.placement.backends)
         steps: list[Step] = []
-        for item in cut.order:
-            if isinstance(item, Segment):
-                steps.append(self._segment_call(item, cut, env))
-            elif item.target is loop:
-                steps.append(self._loop(item, env))
-            elif item.target is call:
-                steps += self._inlined(item, env)
+        for part in self.cuts[graph]:
+            if isinstance(part, Part):
+                steps += self._segment(part, site)
+            elif part.target is loop:
+                steps.append(self._loop(part, site))
+            elif part.target is call:
+                steps += self._call(part, site)
             else:
-                steps.append(self._host_call(item, env))
+                steps.append(self._host(part, site))
         return steps
 
-    def _segment_call(self, segment: Segment, cut: Cut, env: dict[fx.Node, str]) -> Call:
-        name = self._registered(segment)
-        inputs = tuple(self._resolve(env, n) for n in cut.inputs[segment.name])
-        outputs: list[str] = []
-        for node in cut.outputs[segment.name]:
-            env[node] = self._value(node.name, node_type(node).spec)
-            outputs.append(env[node])
+    def _segment(self, part: Part, site: _Site) -> list[Step]:
+        if part not in self.names:
+            self.names[part] = self.segments.of_part(part, in_loop=site.in_loop)
+        inputs = tuple(self._read(site, node) for node in part.inputs)
+        outputs = tuple(self._write(site, node) for node in part.outputs)
+        return [Call(self.names[part], inputs, outputs)]
+
+    def _host(self, node: fx.Node, site: _Site) -> Call:
+        inputs = tuple(self._read(site, n) for n in operands(node))
+        specs = [self.values.specs[value] for value in inputs]
+        name = self.segments.of_host(node, specs, self.program)
+        items, outputs = items_of(node), list[str]()
+        types = cast("tuple[TensorType, ...]", node.meta["type"])
+        labels = self.program.host_ops[cast(str, node.args[0])].outputs
+        for index, (label, type_) in enumerate(zip(labels, types, strict=True)):
+            outputs.append(self.values.new(f"{site.prefix}{node.name}.{label}", type_))
+            site.env.update(dict.fromkeys(items.get(index, ()), outputs[-1]))
         return Call(name, inputs, tuple(outputs))
 
-    def _registered(self, segment: Segment) -> str:
-        """The segment's name, or that of an equal one that there is already."""
-        key = _canonical(segment)
-        known = self.twins.setdefault(key, segment.name)
-        if known == segment.name and known not in self.segments:
-            self.segments[known] = segment
-            self.infos[known] = SegmentInfo(
-                name=known,
-                backend=segment.backend,
-                inputs=_named(segment.inputs, segment.input_types),
-                outputs=_named(segment.outputs, segment.output_types),
-                stages=segment.stages,
-                nodes=sum(n.op == "call_function" for n in segment.graph.nodes),
-                sources=segment.sources,
-            )
-        return known
-
-    def _host_call(self, node: fx.Node, env: dict[fx.Node, str]) -> Call:
-        name, _, options = cast("tuple[str, Any, dict[str, Any]]", node.args)
-        inputs = tuple(self._resolve(env, n) for n in operands(node))
-        op = self.program.host_ops[name]
-        types = cast("tuple[TensorType, ...]", node.meta["type"])
-        specs = [t.spec for t in types]
-        key = (name, repr(options), tuple(self.values[v] for v in inputs))
-        if key not in self.hosts:
-            self.hosts[key] = self._host_segment(node, inputs, specs)
-        items = {cast(int, u.args[1]): u for u in node.users if u.target is operator.getitem}
-        outputs: list[str] = []
-        for index, (label, spec) in enumerate(zip(op.outputs, specs, strict=True)):
-            outputs.append(self._value(f"{node.name}.{label}", spec))
-            if index in items:
-                env[items[index]] = outputs[-1]
-        return Call(self.hosts[key], inputs, tuple(outputs))
-
-    def _host_segment(
-        self, node: fx.Node, inputs: Sequence[str], specs: Sequence[TensorSpec]
-    ) -> str:
-        op_name, _, options = cast("tuple[str, Any, dict[str, Any]]", node.args)
-        stem = re.sub(r"\W", "_", op_name.split(".")[-1])
-        name, count = stem, 1
-        while name in self.names:
-            count += 1
-            name = f"{stem}_{count}"
-        self.names.add(name)
-        self.segments[name] = HostCall(op_name, dict(options))
-        self.infos[name] = SegmentInfo(
-            name=name,
-            backend="host",
-            inputs=tuple((f"input_{i}", self.values[v]) for i, v in enumerate(inputs)),
-            outputs=tuple(zip(self.program.host_ops[op_name].outputs, specs, strict=True)),
-            nodes=1,
-            sources=tuple(s for s in [node.meta.get("source", "")] if s),
-        )
-        return name
-
-    def _inlined(self, node: fx.Node, env: dict[fx.Node, str]) -> list[Step]:
-        """The steps of a sub-graph at one call site; its segments are shared by all sites."""
-        name = cast(str, node.args[0])
-        body = self.program.graphs[name]
-        inner: dict[fx.Node, str] = {}
-        placeholders = [n for n in body.nodes if n.op == "placeholder"]
-        for placeholder, given in zip(placeholders, operands(node), strict=True):
-            inner[placeholder] = self._resolve(env, given)
-        steps = self._graph(name, body, inner)
-        results = cast("tuple[fx.Node, ...]", body.output_node().args[0])
-        for item in node.users:
-            env[item] = self._resolve(inner, results[cast(int, item.args[1])])
+    def _call(self, node: fx.Node, site: _Site) -> list[Step]:
+        """A sub-graph's steps. Its inputs and results are the caller's values, not copies."""
+        graph = self.program.graphs[cast(str, node.args[0])]
+        inner = _Site(f"{site.prefix}{node.name}.")
+        for placeholder, given in zip(placeholders(graph), operands(node), strict=True):
+            inner.env[placeholder] = self._read(site, given)
+        steps = self._steps(graph, inner)
+        results = results_of(graph)
+        for index, items in items_of(node).items():
+            site.env.update(dict.fromkeys(items, self._read(inner, results[index])))
         return steps
 
-    def _loop(self, node: fx.Node, env: dict[fx.Node, str]) -> Loop:
-        name, given, trips, carries, slices = cast(
+    def _loop(self, node: fx.Node, site: _Site) -> Loop:
+        graph, given, trips, carries, slices = cast(
             "tuple[str, tuple[fx.Node, ...], int, int, int]", node.args
         )
-        body = self.program.graphs[name]
-        placeholders = [n for n in body.nodes if n.op == "placeholder"]
-        ids = [self._resolve(env, n) for n in given]
-        inner: dict[fx.Node, str] = {}
-        for index, placeholder in enumerate(placeholders):
-            moving = index < carries + slices
-            stem = f"{name}.{placeholder.name}"
-            inner[placeholder] = (
-                self._value(stem, node_type(placeholder).spec) if moving else ids[index]
-            )
-        steps = self._graph(name, body, inner)
-        results = cast("tuple[fx.Node, ...]", body.output_node().args[0])
-        written = [self._resolve(inner, n) for n in results]
-        items = {cast(int, u.args[1]): u for u in node.users}
-        for index, item in items.items():
-            env[item] = self._value(f"{name}.{item.name}", node_type(item).spec)
+        name = self.loops.unique(graph)
+        inner = _Site(f"{site.prefix}{name}.", in_loop=True)
+        body = self.program.graphs[graph]
+        outside = [self._read(site, n) for n in given]
+        inside: list[str] = []
+        for index, placeholder in enumerate(placeholders(body)):
+            if index < carries + slices:
+                inside.append(self._write(inner, placeholder))
+            else:
+                # An invariant is the outer value itself.
+                inner.env[placeholder] = outside[index]
+        steps = self._steps(body, inner)
+        following = [self._read(inner, n) for n in results_of(body)]
+        results = self._loop_results(node, f"{site.prefix}{name}.", site)
         return Loop(
             name=name,
             trips=trips,
             carries=tuple(
-                Carry(
-                    ids[i],
-                    inner[placeholders[i]],
-                    written[i],
-                    env[items[i]] if i in items else None,
-                )
-                for i in range(carries)
+                Carry(outside[i], inside[i], following[i], results.get(i)) for i in range(carries)
             ),
-            slices=tuple(
-                Slice(ids[i], inner[placeholders[i]]) for i in range(carries, carries + slices)
-            ),
+            slices=tuple(Slice(outside[i], inside[i]) for i in range(carries, carries + slices)),
             stacked=tuple(
-                Stacked(written[i], env[items[i]]) for i in range(carries, len(results)) if i in items
+                Stacked(following[i], results[i])
+                for i in range(carries, len(following))
+                if i in results
             ),
             body=tuple(steps),
         )
 
-
-def _named(
-    names: Sequence[str], types: Sequence[TensorType]
-) -> tuple[tuple[str, TensorSpec], ...]:
-    return tuple((name, type_.spec) for name, type_ in zip(names, types, strict=True))
-
-
-def _canonical(segment: Segment) -> str:
-    """Equal for segments that do the same with the same constants."""
-    numbers: dict[fx.Node, int] = {}
-    lines: list[str] = [segment.backend]
-    for node in segment.graph.nodes:
-        args = fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{numbers[n]}")
-        target = "" if node.op == "placeholder" else str(node.target)
-        lines.append(f"{node.op} {target} {args} {node.meta.get('type')}")
-        numbers[node] = len(numbers)
-    return "\n".join(lines)
+    def _loop_results(self, node: fx.Node, prefix: str, site: _Site) -> dict[int, str]:
+        """Ids of the results that something takes, by index."""
+        ids: dict[int, str] = {}
+        for index, items in sorted(items_of(node).items()):
+            ids[index] = self.values.new(f"{prefix}{items[0].name}", node_type(items[0]))
+            site.env.update(dict.fromkeys(items, ids[index]))
+        return ids

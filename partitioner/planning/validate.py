@@ -1,19 +1,24 @@
 """An independent check of a plan against its program.
 
-It shares no code with the planner: it recomputes from the plan alone what is read and written, and
-from the program alone what has to be covered.
+It shares no code with the planner. First it looks at the plan alone: every value is written once,
+before it is read, and is of the type that its readers and writers declare; every segment is a graph
+that can be run. Since a segment runs as a whole and reads only what was written before, this also
+shows that segments are convex and their order acyclic. Then
+:mod:`partitioner.planning.equivalence` shows that the plan computes what the program computes.
 """
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from torch import fx
 
 from partitioner.errors import ProgramError
-from partitioner.plan import Call, Loop, Plan, Step
-from partitioner.program import STRUCTURAL, Program, call, host, loop
+from partitioner.plan import Call, Loop, Plan, SegmentInfo, Step
+from partitioner.planning.equivalence import difference
+from partitioner.program import STRUCTURAL, Program, TensorType
+from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
     from partitioner.planning.plan import Planned
@@ -22,23 +27,30 @@ __all__ = ["validate_plan"]
 
 
 def validate_plan(program: Program, planned: Planned) -> None:
-    """Prove that a plan computes its program's nodes, each once, in a possible order.
+    """Prove that a plan is sound and does what its program does.
 
     Raises:
-        ProgramError: says which rule the plan breaks.
+        ProgramError: says what is wrong with the plan.
     """
     plan = planned.plan
-    written = set(plan.inputs.values()) | set(plan.constants)
-    written |= {draw.value for group in plan.draws for draw in group.draws}
-    _check_steps(plan, plan.steps, written)
-    for name, value in plan.outputs.items():
-        _require(value in written, f"output {name!r} is never written")
-    _check_cover(program, planned)
-    _check_closed(planned)
+    _require(
+        plan.segments.keys() == planned.segments.keys(),
+        "segments and their descriptions are not the same",
+    )
+    for name, info in plan.segments.items():
+        _check_segment(name, info, planned.segments[name], program)
+    _check_constants(program, planned)
+    _check_draws(program, plan)
+    _Flow(plan).check()
+    fault = difference(program, planned)
+    _require(fault is None, fault or "")
 
 
 def _fail(what: str) -> NoReturn:
-    raise ProgramError(f"the plan is wrong: {what}", advice="this is a defect; please report it")
+    raise ProgramError(
+        f"the plan is wrong: {what}",
+        advice="this is a defect of the planner; please report it with the model",
+    )
 
 
 def _require(condition: bool, what: str) -> None:
@@ -46,104 +58,179 @@ def _require(condition: bool, what: str) -> None:
         _fail(what)
 
 
-# --- order and types ----------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------
 
 
-def _check_steps(plan: Plan, steps: tuple[Step, ...], written: set[str]) -> None:
-    for step in steps:
-        if isinstance(step, Call):
-            _check_call(plan, step, written)
-        else:
-            _check_loop(plan, step, written)
+class _Flow:
+    """Follows the plan's steps: what has been written, and what can be seen from here."""
 
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.written: set[str] = set()
+        self.visible: set[str] = set()
 
-def _check_call(plan: Plan, step: Call, written: set[str]) -> None:
-    info = plan.segments.get(step.segment)
-    if info is None:
-        _fail(f"no segment {step.segment!r}")
-    for value in step.inputs:
-        _require(value in written, f"{step.segment!r} reads {value!r} before it is written")
-    for value in step.outputs:
-        _require(value not in written, f"{step.segment!r} writes {value!r} a second time")
-        written.add(value)
-    given = [plan.values[v] for v in (*step.inputs, *step.outputs)]
-    wanted = [spec for _, spec in (*info.inputs, *info.outputs)]
-    _require(given == wanted, f"{step.segment!r} is called with {given}, takes {wanted}")
+    def check(self) -> None:
+        plan = self.plan
+        self.write(plan.inputs.values(), "the input")
+        self.write(plan.constants, "the constants")
+        self.write((d.value for g in plan.draws for d in g.draws), "a draw")
+        self.steps(plan.steps)
+        self.read(plan.outputs.values(), "an output")
+        unused = plan.values.keys() - self.written
+        _require(not unused, f"the values {sorted(unused)[:5]} are never written")
 
+    def write(self, values: Iterable[str], who: str) -> None:
+        for value in values:
+            _require(value in self.plan.values, f"{who} writes {value!r}, which has no type")
+            _require(value not in self.written, f"{who} writes {value!r} a second time")
+            self.written.add(value)
+            self.visible.add(value)
 
-def _check_loop(plan: Plan, step: Loop, written: set[str]) -> None:
-    for value in (*(c.init for c in step.carries), *(s.source for s in step.slices)):
-        _require(value in written, f"loop {step.name!r} reads {value!r} before it is written")
-    inside = set(written)
-    for value in (*(c.inner for c in step.carries), *(s.inner for s in step.slices)):
-        _require(value not in inside, f"loop {step.name!r} writes {value!r} a second time")
-        inside.add(value)
-    _check_steps(plan, step.body, inside)
-    for value in (*(c.next for c in step.carries), *(s.inner for s in step.stacked)):
-        _require(value in inside, f"loop {step.name!r} gives {value!r}, which is never written")
-    for carry in step.carries:
-        kinds = {plan.values[v] for v in (carry.init, carry.inner, carry.next)}
-        _require(len(kinds) == 1, f"loop {step.name!r} carries values of types {kinds}")
-    finals = [c.final for c in step.carries if c.final is not None]
-    for value in (*finals, *(s.result for s in step.stacked)):
-        _require(value not in inside, f"loop {step.name!r} writes {value!r} a second time")
-        written.add(value)
+    def read(self, values: Iterable[str], who: str) -> None:
+        for value in values:
+            _require(value in self.visible, f"{who} reads {value!r} before it is written")
 
+    def steps(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Call):
+                self.call(step)
+            else:
+                self.loop(step)
 
-# --- cover --------------------------------------------------------------------------------------
+    def call(self, step: Call) -> None:
+        who = f"segment {step.segment!r}"
+        info = self.plan.segments.get(step.segment)
+        if info is None:
+            _fail(f"{who} is called, but there is none of this name")
+        self.read(step.inputs, who)
+        self.write(step.outputs, who)
+        given = [self.plan.values[value] for value in (*step.inputs, *step.outputs)]
+        wanted = [spec for _, spec in (*info.inputs, *info.outputs)]
+        fits = len(step.inputs) == len(info.inputs) and given == wanted
+        _require(fits, f"{who} is called with {_texts(given)}, but declares {_texts(wanted)}")
 
+    def loop(self, step: Loop) -> None:
+        who = f"loop {step.name!r}"
+        _require(step.trips >= 1, f"{who} makes {step.trips} trips")
+        self.read((c.init for c in step.carries), who)
+        self.read((s.source for s in step.slices), who)
+        # What is written inside cannot be seen from outside.
+        outer, self.visible = self.visible, set(self.visible)
+        self.write((c.inner for c in step.carries), who)
+        self.write((s.inner for s in step.slices), who)
+        self.steps(step.body)
+        self.read((c.next for c in step.carries), who)
+        self.read((s.inner for s in step.stacked), who)
+        self.visible = outer
+        self.write((c.final for c in step.carries if c.final is not None), who)
+        self.write((s.result for s in step.stacked), who)
+        self.loop_types(step, who)
 
-def _check_cover(program: Program, planned: Planned) -> None:
-    """Every op of every graph is in one segment that is called as often as it has to be."""
-    wanted: dict[str, int] = {}
-    _count_ops(program, program.main, 1, wanted)
-    found: dict[str, int] = {}
-    _count_calls(planned, planned.plan.steps, found)
-    _require(wanted == found, f"the program runs {wanted}, the plan runs {found}")
-
-
-def _count_ops(program: Program, graph: fx.Graph, times: int, counts: dict[str, int]) -> None:
-    for node in graph.nodes:
-        if node.op != "call_function" or node.target is operator.getitem:
-            continue
-        if node.target is call:
-            _count_ops(program, program.graphs[cast(str, node.args[0])], times, counts)
-        elif node.target is loop:
-            trips = times * cast(int, node.args[2])
-            _count_ops(program, program.graphs[cast(str, node.args[0])], trips, counts)
-        else:
-            name = cast(str, node.args[0]) if node.target is host else str(node.target)
-            counts[name] = counts.get(name, 0) + times
-
-
-def _count_calls(
-    planned: Planned, steps: tuple[Step, ...], counts: dict[str, int], times: int = 1
-) -> None:
-    for step in steps:
-        if isinstance(step, Loop):
-            _count_calls(planned, step.body, counts, times * step.trips)
-            continue
-        segment = cast(Any, planned.segments[step.segment])
-        if not hasattr(segment, "graph"):
-            counts[segment.op] = counts.get(segment.op, 0) + times
-            continue
-        for node in segment.graph.nodes:
-            ignored = node.target is operator.getitem or node.target in STRUCTURAL
-            if node.op == "call_function" and not ignored:
-                counts[str(node.target)] = counts.get(str(node.target), 0) + times
-
-
-def _check_closed(planned: Planned) -> None:
-    """Segments are graphs of their own. That they are convex and run in a possible order is what
-    ``_check_steps`` proves: a segment runs at once, and reads only what was written before."""
-    for name, segment in planned.segments.items():
-        graph = getattr(segment, "graph", None)
-        if graph is None:
-            continue
-        seen: set[fx.Node] = set()
-        for node in graph.nodes:
+    def loop_types(self, step: Loop, who: str) -> None:
+        values = self.plan.values
+        for carry in step.carries:
+            same = {values[v] for v in (carry.init, carry.inner, carry.next, carry.final) if v}
+            _require(len(same) == 1, f"{who} carries values of different types: {_texts(same)}")
+        rows = [(s.source, s.inner) for s in step.slices]
+        rows += [(s.result, s.inner) for s in step.stacked]
+        for whole, row in rows:
+            wanted = TensorSpec(values[row].dtype, (step.trips, *values[row].shape))
             _require(
-                all(operand in seen for operand in node.all_input_nodes),
-                f"segment {name!r} uses a node before it is defined",
+                values[whole] == wanted,
+                f"{who} has {step.trips} rows {row!r} in {whole!r}, which is {values[whole]}",
             )
-            seen.add(node)
+
+
+def _texts(specs: Iterable[TensorSpec]) -> list[str]:
+    return [str(spec) for spec in specs]
+
+
+def _check_constants(program: Program, planned: Planned) -> None:
+    plan = planned.plan
+    _require(
+        set(plan.constants) == planned.constants.keys()
+        and len(plan.constants) == len(planned.constants),
+        "the plan's constants are not those that have a name",
+    )
+    for value, name in planned.constants.items():
+        tensor = program.constants.get(name)
+        fits = tensor is not None and TensorType.of(tensor).spec == plan.values.get(value)
+        _require(fits, f"the constant {value!r} is not the program's {name!r}")
+
+
+def _check_draws(program: Program, plan: Plan) -> None:
+    wanted = [
+        (s.repeat, [(d.distribution, d.args, d.row, d.stream) for d in s.draws])
+        for s in program.draws
+    ]
+    given = [
+        (g.repeat, [(d.distribution, d.args, d.row, d.stream) for d in g.draws]) for g in plan.draws
+    ]
+    _require(wanted == given, f"the program draws {wanted}, but the plan {given}")
+
+
+# --- segments -----------------------------------------------------------------------------------
+
+
+def _check_segment(name: str, info: SegmentInfo, segment: Any, program: Program) -> None:
+    _require(info.name == name, f"segment {name!r} is described under the name {info.name!r}")
+    if not hasattr(segment, "graph"):
+        _check_host(name, info, segment, program)
+        return
+    _require(
+        (segment.name, segment.backend) == (name, info.backend),
+        f"segment {name!r} of {info.backend!r} is made as {segment.name!r} of {segment.backend!r}",
+    )
+    given, results = _check_graph(name, segment.graph, program)
+    sides = (
+        ("inputs", given, segment.inputs, info.inputs),
+        ("outputs", results, segment.outputs, info.outputs),
+    )
+    for side, nodes, names, declared in sides:
+        made = [(n, _spec(node)) for n, node in zip(names, nodes, strict=False)]
+        fits = len(nodes) == len(names) and made == list(declared)
+        _require(fits, f"segment {name!r} declares other {side} than its graph has")
+        _require(len(set(names)) == len(names), f"segment {name!r} has {side} of the same name")
+
+
+def _check_host(name: str, info: SegmentInfo, segment: Any, program: Program) -> None:
+    op = program.host_ops.get(segment.op)
+    _require(
+        op is not None and info.backend == "host",
+        f"segment {name!r} runs the host op {segment.op!r}, which the program does not have",
+    )
+    _require(
+        op is not None and [n for n, _ in info.outputs] == list(op.outputs),
+        f"segment {name!r} declares other outputs than the host op {segment.op!r} has",
+    )
+
+
+def _check_graph(
+    name: str, graph: fx.Graph, program: Program
+) -> tuple[list[fx.Node], tuple[fx.Node, ...]]:
+    """A graph that runs by itself; its inputs and results."""
+    given: list[fx.Node] = []
+    results: tuple[fx.Node, ...] = ()
+    seen: set[fx.Node] = set()
+    for node in graph.nodes:
+        _require(
+            seen.issuperset(node.all_input_nodes),
+            f"segment {name!r} uses an operand of {node.name!r} before it is defined",
+        )
+        seen.add(node)
+        if node.op == "placeholder":
+            given.append(node)
+        elif node.op == "output":
+            results = cast("tuple[fx.Node, ...]", node.args[0])
+        elif node.op == "get_attr":
+            known = node.target in program.constants
+            _require(known, f"segment {name!r} reads the unknown constant {node.target!r}")
+        else:
+            fits = node.op == "call_function" and node.target not in STRUCTURAL
+            _require(fits, f"segment {name!r} holds {node.name!r}, which is no tensor op")
+    return given, results
+
+
+def _spec(node: fx.Node) -> TensorSpec | None:
+    type_ = node.meta.get("type")
+    return type_.spec if isinstance(type_, TensorType) else None
