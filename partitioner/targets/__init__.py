@@ -1,7 +1,7 @@
 """Targets: the hardware a bundle is built for, as one table.
 
-A target names backends in order of preference. This table lists what can be built with the
-backends of this version; a name of hardware whose backend is missing gets an error that says so.
+A target names backends in order of preference. The table lists what can be built with the backends
+of this version; a name of hardware whose backend is missing gets an error that says so.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ class Target:
         relative, absolute: parity tolerances; see :class:`partitioner.artifacts.Tolerance`.
         machine: ``platform.machine()`` values it runs on; empty for any.
         note: for people.
+        aliases: other names of it.
+        dtypes: what tensor ops compute in, by NumPy name.
+        static_shapes: whether every size that a tensor op sees must be known at build time.
+        sources: where the facts come from.
     """
 
     name: str
@@ -31,25 +35,65 @@ class Target:
     absolute: float
     machine: tuple[str, ...]
     note: str
+    aliases: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    static_shapes: bool = True
+    sources: tuple[str, ...] = ()
 
 
-#: float32 throughout. The tolerance is four digits: convolutions and products are summed in
-#: another order than eager torch does it, which a loop of tens of steps amplifies.
+#: What ONNX Runtime's CPU kernels compute in; they have no arithmetic in bfloat16.
+_ONNX_CPU_DTYPES = (
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64"),
+)
+
+_ONNX_CPU_SOURCES = (
+    "https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md",
+    "https://onnxruntime.ai/docs/execution-providers/",
+)
+
+
+def _through_onnx(
+    name: str, note: str, machine: tuple[str, ...] = (), aliases: tuple[str, ...] = ()
+) -> Target:
+    """A CPU, through ONNX Runtime.
+
+    The tolerance is four digits: convolutions and products are summed in another order than eager
+    torch does it, which a loop of tens of steps amplifies.
+    """
+    return Target(
+        name=name,
+        backends=("onnx", "host"),
+        relative=1e-4,
+        absolute=1e-6,
+        machine=machine,
+        note=note,
+        aliases=aliases,
+        dtypes=_ONNX_CPU_DTYPES,
+        sources=_ONNX_CPU_SOURCES,
+    )
+
+
 TARGETS: dict[str, Target] = {
-    "cpu": Target(
-        "cpu", ("onnx", "host"), 1e-4, 1e-6, (), "any CPU, through ONNX Runtime, in float32"
-    ),
+    target.name: target
+    for target in (
+        _through_onnx("cpu", "any CPU, through ONNX Runtime, in float32"),
+        _through_onnx(
+            "graviton",
+            "AWS Graviton (64-bit Arm), through ONNX Runtime, in float32",
+            machine=("aarch64", "arm64"),
+            aliases=("graviton2", "graviton3", "graviton4"),
+        ),
+        _through_onnx(
+            "xeon",
+            "Intel Xeon (x86-64), through ONNX Runtime, in float32",
+            machine=("x86_64", "AMD64"),
+        ),
+    )
 }
 
 #: Hardware known by name, and the backend that it needs and this version does not have.
-_PLANNED = {
-    "inf2": "neuron",
-    "trn1": "neuron",
-    "trn2": "neuron",
-    "trn3": "neuron",
-    "xeon": "openvino",
-    "graviton": "graviton tuning",
-}
+_WITHOUT_BACKEND = {"inf2": "neuron", "trn1": "neuron", "trn2": "neuron", "trn3": "neuron"}
 
 
 def all_targets() -> tuple[Target, ...]:
@@ -58,21 +102,25 @@ def all_targets() -> tuple[Target, ...]:
 
 
 def find_target(name: str) -> Target:
-    """The target of this name.
+    """The target of this name, in whatever case.
 
     Raises:
         UsageError: there is none, or its backend is not in this version.
     """
-    found = TARGETS.get(name)
-    if found is not None:
-        return found
-    missing = _PLANNED.get(name.split(".", maxsplit=1)[0])
-    if missing is not None:
+    wanted = name.lower()
+    for target in TARGETS.values():
+        if wanted == target.name or wanted in target.aliases:
+            return target
+    # Instance types too: inf2.xlarge.
+    family = wanted.split(".")[0]
+    if family in _WITHOUT_BACKEND:
         raise UsageError(
-            f"target {name!r} needs the backend {missing!r}, which this version does not have",
+            f"target {name!r} needs the backend {_WITHOUT_BACKEND[family]!r}, which this version "
+            "does not have",
             advice="build for 'cpu', which runs on any CPU",
         )
-    near = difflib.get_close_matches(name, [*TARGETS, *_PLANNED], 1)
+    known = [*TARGETS, *(alias for t in TARGETS.values() for alias in t.aliases)]
+    near = difflib.get_close_matches(wanted, [*known, *_WITHOUT_BACKEND], 1)
     raise UsageError(
         f"there is no target {name!r}",
         advice=f"did you mean {near[0]!r}?" if near else f"targets: {', '.join(sorted(TARGETS))}",
