@@ -1,48 +1,55 @@
-"""Bundles on disk: an OCI image layout, written at once and read with distrust."""
+"""Bundles on disk: an OCI image layout, read with distrust.
+
+``writer.py`` writes them. The format is described in ``docs/bundle-format.md``.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
 import threading
-from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from partitioner.artifacts.codec import loads
-from partitioner.artifacts.digest import check_digest, digest_file, hex_of
+from partitioner.artifacts.digest import digest_bytes, digest_stream, hex_of
+from partitioner.artifacts.faults import damaged
+from partitioner.artifacts.files import check_directory, open_plain, read_plain
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob, ConstantRef, Manifest
+from partitioner.artifacts.oci import (
+    BLOBS,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    read_image,
+    read_index,
+    read_layout,
+)
+from partitioner.artifacts.validate import check_ref
 from partitioner.errors import BundleError
 from partitioner.specs import TensorSpec
 
-__all__ = ["ARTIFACT_TYPE", "CONFIG_TYPE", "LAYOUT", "Bundle", "Verify"]
-
-ARTIFACT_TYPE = "application/vnd.partitioner.bundle.v1+json"
-CONFIG_TYPE = "application/vnd.partitioner.manifest.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-LAYOUT = {"imageLayoutVersion": "1.0.0"}
+__all__ = ["MAX_INDEX_BYTES", "Bundle", "Verify"]
 
 Verify = Literal["always", "once", "never"]
 
-#: Index and OCI manifest are small; larger ones are refused unread.
-_MAX_INDEX_BYTES = 2**20
+#: ``index.json`` and ``oci-layout`` are small; larger ones are refused unread.
+MAX_INDEX_BYTES = 2**20
 
-#: (device, inode, size, mtime in ns, digest) of files hashed by this process.
-_hashed: set[tuple[int, int, int, int, str]] = set()
+#: Files whose content this process has hashed: device, inode, size, times of change, digest.
+_hashed: set[tuple[int, int, int, int, int, str]] = set()
 _lock = threading.Lock()
 
 
 class Bundle:
-    """A bundle that was opened; its manifest is read and checked.
+    """A bundle that was opened; its manifest is read and checked. Thread-safe.
 
     Attributes:
         path: the directory.
         digest: of the OCI manifest; it covers all else, so it is the bundle's identity.
         manifest: what it holds.
+        verify: when the content of blobs is hashed; see :meth:`open`.
     """
 
     def __init__(self, path: Path, digest: str, manifest: Manifest, verify: Verify) -> None:
@@ -53,7 +60,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: Verify = "once") -> Bundle:
-        """Open a bundle.
+        """Open a bundle. The manifest is always hashed; blobs are when their path is asked for.
 
         Args:
             verify: when a blob's content is hashed: each time its path is asked for, once per file
@@ -63,31 +70,20 @@ class Bundle:
             BundleError: no bundle, damaged, or hostile.
             IncompatibleBundleError: of a schema version that cannot be read.
         """
-        root = Path(path)
-        if not root.is_dir():
-            raise BundleError(
-                f"{root} is not a bundle: no such directory",
-                advice="give the directory that `partition build -o` made",
-            )
-        layout = loads(_read_small(root / "oci-layout", _MAX_INDEX_BYTES), "oci-layout")
-        if layout != LAYOUT:
-            raise _damaged("not an OCI image layout of version 1.0.0", root / "oci-layout")
-        index = loads(_read_small(root / "index.json", _MAX_INDEX_BYTES), "index.json")
-        descriptor = _bundle_descriptor(index, root / "index.json")
-        oci = loads(_read_blob(root, descriptor, MAX_MANIFEST_BYTES), "the OCI manifest")
-        config = _descriptor(_key(oci, "config"), "the OCI manifest")
+        root = Path(path).absolute()
+        _check_root(root)
+        read_layout(read_plain(root / LAYOUT_FILE, MAX_INDEX_BYTES))
+        image = read_index(read_plain(root / INDEX_FILE, MAX_INDEX_BYTES))
+        config, layers = read_image(_read_blob(root, image, MAX_MANIFEST_BYTES))
         manifest = Manifest.from_json(_read_blob(root, config, MAX_MANIFEST_BYTES))
-        _check_layers(oci, manifest)
-        return cls(root, descriptor.digest, manifest, verify)
-
-    @cached_property
-    def _declared(self) -> dict[str, Blob]:
-        return {blob.digest: blob for blob in self.manifest.blobs}
+        if layers != manifest.blobs:
+            raise damaged("the OCI manifest and the bundle's manifest list different blobs", root)
+        return cls(root, image.digest, manifest, verify)
 
     @property
     def blobs_dir(self) -> Path:
         """The directory in which a blob's file has its hexadecimal digits as name."""
-        return self.path / "blobs" / "sha256"
+        return self.path / BLOBS
 
     def blob_path(self, digest: str) -> Path:
         """The path of a blob whose content is as declared.
@@ -95,16 +91,16 @@ class Bundle:
         Raises:
             BundleError: not declared, missing, not a plain file, of another size or content.
         """
-        blob = self._declared.get(check_digest(digest))
-        if blob is None:
-            raise _damaged(f"the blob {digest} is not declared in the manifest", self.path)
-        path = _blob_file(self.path, digest)
-        info = _plain_file(path)
-        if info.st_size != blob.size:
-            raise _damaged(f"blob has {info.st_size} bytes, declared are {blob.size}", path)
-        if self.verify != "never":
-            _check_content(path, info, digest, always=self.verify == "always")
-        return path
+        return self._verified(digest, self.verify)
+
+    def read(self, digest: str) -> bytes:
+        """The content of a blob, hashed whatever the mode.
+
+        Raises:
+            BundleError: as :meth:`blob_path`.
+        """
+        blob = self.manifest.blob(digest)
+        return _read_blob(self.path, blob, blob.size)
 
     def check(self) -> None:
         """Hash every blob, whatever the mode.
@@ -113,118 +109,92 @@ class Bundle:
             BundleError: at the first that is not as declared.
         """
         for blob in self.manifest.blobs:
-            path = _blob_file(self.path, blob.digest)
-            info = _plain_file(path)
-            if info.st_size != blob.size:
-                raise _damaged(f"blob has {info.st_size} bytes, declared are {blob.size}", path)
-            _check_content(path, info, blob.digest, always=True)
+            self._verified(blob.digest, "always")
 
     def constant(self, ref: ConstantRef, spec: TensorSpec) -> npt.NDArray[Any]:
-        """A tensor in a blob, as a read-only memory-mapped array."""
-        shape = tuple(cast("tuple[int, ...]", spec.shape))
+        """A tensor in a blob, as a read-only memory-mapped array.
+
+        Raises:
+            BundleError: as :meth:`blob_path`; or ``ref`` does not hold a tensor of that spec; or
+                it is bfloat16, which NumPy does not know.
+        """
+        check_ref(self.manifest, ref, spec, "a constant")
         if spec.dtype == "bfloat16":
-            raise _damaged("a bfloat16 tensor crosses the border of the bundle", self.path)
+            raise damaged("a bfloat16 tensor crosses the border of the bundle", self.path)
         path = self.blob_path(ref.blob)
-        if ref.nbytes == 0:
-            return np.zeros(shape, spec.dtype)
+        shape = cast("tuple[int, ...]", spec.shape)
         dtype = np.dtype(spec.dtype).newbyteorder("<")
-        return np.memmap(path, dtype=dtype, mode="r", offset=ref.offset, shape=shape)
+        if ref.nbytes == 0:
+            empty = np.zeros(shape, dtype)
+            empty.flags.writeable = False
+            return empty
+        with open_plain(path) as (file, _):
+            return np.memmap(cast("Any", file), dtype, "r", ref.offset, shape)
+
+    def _verified(self, digest: str, verify: Verify) -> Path:
+        blob = self.manifest.blob(digest)
+        path = _blob_file(self.path, digest)
+        with open_plain(path) as (file, info):
+            _check_size(path, info, blob)
+            if verify != "never":
+                _check_content(path, file, info, digest, again=verify == "always")
+        return path
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def _damaged(what: str, where: Path) -> BundleError:
-    return BundleError(
-        what, where=str(where), advice="the bundle is damaged or was changed; fetch or build it anew"
-    )
+def _check_root(root: Path) -> None:
+    try:
+        # A link to a bundle is fine, and is how deployments switch between two.
+        found = root.is_dir()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise BundleError(
+            "not a bundle: no such directory" if not os.path.lexists(root) else "not a directory",
+            where=str(root),
+            advice="give the directory that `partition build -o` made",
+        )
+    if not os.path.lexists(root / LAYOUT_FILE):
+        raise BundleError(
+            f"not a bundle: the directory has no {LAYOUT_FILE}",
+            where=str(root),
+            advice="give the directory that `partition build -o` made",
+        )
+    for name in (Path(BLOBS).parent, BLOBS):
+        check_directory(root / name)
 
 
 def _blob_file(root: Path, digest: str) -> Path:
-    return root / "blobs" / "sha256" / hex_of(digest)
+    return root / BLOBS / hex_of(digest)
 
 
-def _plain_file(path: Path) -> os.stat_result:
-    """The status of a file that is no link, device or pipe; those are refused, not opened."""
-    try:
-        info = path.lstat()
-    except OSError as error:
-        raise _damaged(f"a file of the bundle cannot be read: {error.strerror}", path) from error
-    if not stat.S_ISREG(info.st_mode):
-        raise _damaged("a file of the bundle is not a plain file", path)
-    return info
-
-
-def _read_small(path: Path, limit: int) -> bytes:
-    info = _plain_file(path)
-    if info.st_size > limit:
-        raise _damaged(f"{path.name} has {info.st_size} bytes; at most {limit} are read", path)
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(handle, "rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise _damaged(f"a file of the bundle cannot be read: {error.strerror}", path) from error
-
-
-def _check_content(path: Path, info: os.stat_result, digest: str, *, always: bool) -> None:
-    key = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, digest)
-    with _lock:
-        if not always and key in _hashed:
-            return
-    try:
-        actual = digest_file(path)
-    except OSError as error:
-        raise _damaged(f"a file of the bundle cannot be read: {error.strerror}", path) from error
-    if actual != digest:
-        raise _damaged(f"blob has the digest {actual}: its content was changed", path)
-    with _lock:
-        _hashed.add(key)
-
-
-# --- OCI ----------------------------------------------------------------------------------------
-
-
-def _key(document: Any, name: str) -> Any:
-    if not isinstance(document, dict) or name not in document:
-        raise BundleError(
-            f"an OCI document of the bundle has no {name!r}",
-            advice="the bundle is damaged or was not made by partitioner",
-        )
-    return cast("dict[str, Any]", document)[name]
-
-
-def _descriptor(value: Any, what: str) -> Blob:
-    digest, size = _key(value, "digest"), _key(value, "size")
-    media_type = _key(value, "mediaType")
-    if type(size) is not int or size < 0 or not isinstance(media_type, str):
-        raise BundleError(f"{what} has a malformed descriptor")
-    return Blob(check_digest(digest), size, media_type)
-
-
-def _bundle_descriptor(index: Any, path: Path) -> Blob:
-    entries = _key(index, "manifests")
-    if not isinstance(entries, list) or len(cast("list[Any]", entries)) != 1:
-        raise _damaged("index.json does not list exactly one bundle", path)
-    return _descriptor(cast("list[Any]", entries)[0], "index.json")
+def _check_size(path: Path, info: os.stat_result, blob: Blob) -> None:
+    if info.st_size != blob.size:
+        raise damaged(f"the blob has {info.st_size} bytes, declared are {blob.size}", path)
 
 
 def _read_blob(root: Path, blob: Blob, limit: int) -> bytes:
     path = _blob_file(root, blob.digest)
     if blob.size > limit:
-        raise _damaged(f"blob is said to have {blob.size} bytes; at most {limit} are read", path)
-    data = _read_small(path, blob.size)
+        raise damaged(f"the blob is said to have {blob.size} bytes; {limit} are read", path)
+    data = read_plain(path, blob.size)
     if len(data) != blob.size:
-        raise _damaged(f"blob has not the {blob.size} bytes declared", path)
-    _check_content(path, _plain_file(path), blob.digest, always=True)
+        raise damaged(f"the blob has {len(data)} bytes, declared are {blob.size}", path)
+    _check_digest(path, digest_bytes(data), blob.digest)
     return data
 
 
-def _check_layers(oci: Any, manifest: Manifest) -> None:
-    layers = _key(oci, "layers")
-    listed = [_descriptor(layer, "the OCI manifest") for layer in cast("list[Any]", layers)]
-    if listed != list(manifest.blobs):
-        raise BundleError(
-            "the OCI manifest and the bundle's manifest list different blobs",
-            advice="the bundle is damaged or was changed; fetch or build it anew",
-        )
+def _check_content(
+    path: Path, file: FileIO, info: os.stat_result, digest: str, *, again: bool
+) -> None:
+    key = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, digest)
+    with _lock:
+        if not again and key in _hashed:
+            return
+    _check_digest(path, digest_stream(file), digest)
+    with _lock:
+        _hashed.add(key)
+
+
+def _check_digest(path: Path, actual: str, declared: str) -> None:
+    if actual != declared:
+        raise damaged(f"the blob has the digest {actual}: its content was changed", path)

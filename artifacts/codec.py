@@ -1,272 +1,386 @@
-"""Frozen dataclasses to canonical JSON and back, strictly.
+"""Dataclasses to JSON values and back, strictly.
 
-The reader trusts nothing: it is driven by the dataclasses' annotations, so a value of another type,
-an unknown or a missing key, is an error with the JSON path at which it was met.
+A dataclass's annotations are its schema: :func:`codec_of` turns an annotation into an object that
+reads, writes and, in ``schema.py``, describes values of that kind. One class a kind. The reader
+trusts nothing: a value of another type, an unknown key or a missing one is an error with the JSON
+path at which it was met.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
-import re
 import types
-import typing
-from collections.abc import Callable
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, Union, cast, get_args, get_origin, get_type_hints
 
+from partitioner.artifacts.faults import damaged, shown
+from partitioner.artifacts.jsontext import MAX_INT
 from partitioner.errors import BundleError
 
-__all__ = ["MAX_DEPTH", "decode", "dumps", "encode", "loads"]
-
-#: Deepest nesting of a JSON document; a manifest needs about 12.
-MAX_DEPTH = 64
-
-_MAX_INT = 2**63 - 1
-
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
-
-
-# --- JSON ---------------------------------------------------------------------------------------
-
-
-def dumps(value: Any) -> bytes:
-    """Compact JSON without NaN, in UTF-8. Equal values in equal order give equal bytes; the order
-    of keys is kept, since the order of outputs means something to people."""
-    text = json.dumps(
-        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
-
-
-def loads(data: bytes, what: str) -> Any:
-    """Parse JSON that may come from an enemy.
-
-    Raises:
-        BundleError: not UTF-8, not JSON, nested too deeply, a key twice, NaN, a huge number.
-    """
-    _check_depth(data, what)
-    try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite_float,
-        )
-    except (ValueError, RecursionError) as error:
-        raise _damaged(f"{what} is not valid JSON: {error}") from error
-
-
-def _check_depth(data: bytes, what: str) -> None:
-    depth = 0
-    for match in _BRACKETS.finditer(_STRINGS.sub(b"", data)):
-        depth += 1 if match[0] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise _damaged(f"{what} is nested more than {MAX_DEPTH} levels deep")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice in an object")
-    return result
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not a number")
-
-
-def _bounded_int(text: str) -> int:
-    if len(text) > 20 or abs(int(text)) > _MAX_INT:
-        raise ValueError("an integer beyond 64 bits")
-    return int(text)
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number beyond double precision")
-    return value
-
-
-def _damaged(what: str, where: str | None = None) -> BundleError:
-    return BundleError(
-        what,
-        where=where,
-        advice="the bundle is damaged or was not made by partitioner; fetch or build it anew",
-    )
-
-
-# --- dataclasses --------------------------------------------------------------------------------
+__all__ = [
+    "AnyJson",
+    "Choice",
+    "Codec",
+    "ListOf",
+    "MapOf",
+    "OneOf",
+    "PairsOf",
+    "Record",
+    "Scalar",
+    "TupleOf",
+    "codec_of",
+    "decode",
+    "encode",
+    "ordered",
+]
 
 
 def encode(value: Any) -> Any:
-    """Dataclasses, tuples and dicts as JSON values; a dataclass that is one of several in a union
-    carries its class as ``kind``."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **pairs} if _tagged(type(value)) else pairs
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {str(k): encode(v) for k, v in cast("dict[Any, Any]", value).items()}
-    return value
+    """A dataclass as JSON values.
+
+    Raises:
+        BundleError: a field holds what its annotation does not allow, or what JSON cannot hold;
+            names the JSON path.
+    """
+    try:
+        return codec_of(cast("type[object]", type(value))).write(value)
+    except Mismatch as fault:
+        raise BundleError(
+            f"cannot be written to a bundle: {fault.what}",
+            where=fault.path,
+            advice="give values of the declared types; free-form fields hold JSON values only",
+        ) from fault
 
 
-#: Classes that stand in unions; filled by ``tagged``.
-_TAGGED: set[type] = set()
-
-
-def tagged(*kinds: type) -> None:
-    """Declare dataclasses that stand beside others in a union."""
-    _TAGGED.update(kinds)
-
-
-def _tagged(kind: type) -> bool:
-    return kind in _TAGGED
-
-
-def decode(kind: Any, value: Any, *, path: str = "$", lenient: bool = False) -> Any:
-    """Build ``kind`` (a dataclass, or any annotation of one's fields) of a JSON value.
+def decode(kind: type, value: Any, *, lenient: bool = False) -> Any:
+    """Build the dataclass ``kind`` of a JSON value.
 
     Args:
         lenient: unknown keys are passed over (a newer minor schema), not refused.
 
     Raises:
-        BundleError: with the JSON path.
+        BundleError: names the JSON path.
     """
-    return _decoder(kind)(value, path, lenient)
+    try:
+        return codec_of(kind).read(value, lenient)
+    except Mismatch as fault:
+        raise damaged(f"malformed manifest: {fault.what}", fault.path) from fault
 
 
-Decoder = Callable[[Any, str, bool], Any]
+class Mismatch(Exception):
+    """A value is not of its kind. ``steps`` lead to it, the innermost first."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.steps: list[str | int] = []
+
+    @property
+    def path(self) -> str:
+        """A JSON path, safe to print: ``$.plan.steps[3].trips``."""
+        return "$" + "".join(map(_step, reversed(self.steps)))
 
 
-@functools.cache
-def _decoder(kind: Any) -> Decoder:
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_decoder(cast(type, kind))
-    origin = get_origin(kind)
-    if origin is Literal:
-        return _literal_decoder(get_args(kind))
-    if origin in (Union, types.UnionType):
-        return _union_decoder(get_args(kind))
-    if origin is tuple:
-        return _tuple_decoder(get_args(kind))
-    if origin is dict:
-        return _dict_decoder(get_args(kind)[1])
-    if kind is Any:
-        return lambda value, path, lenient: value
-    return _scalar_decoder(kind)
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    plain = step.isascii() and step.isidentifier() and len(step) < 60
+    return f".{step}" if plain else f"[{shown(step)}]"
 
 
-def _refused(path: str, value: Any, wanted: str) -> BundleError:
-    return _damaged(f"expected {wanted}, found {_shown(value)}", f"{path} of the manifest")
+def _wrong(value: Any, wanted: str) -> Mismatch:
+    return Mismatch(f"expected {wanted}, found {shown(value)}")
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _at(step: str | int, action: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return action(*args)
+    except Mismatch as fault:
+        fault.steps.append(step)
+        raise
 
 
-def _scalar_decoder(kind: type) -> Decoder:
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        # bool is an int to Python, and an int is a fine float.
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is not kind:
-            raise _refused(path, value, "null" if kind is type(None) else kind.__name__)
+# --- codecs -------------------------------------------------------------------------------------
+
+
+class Codec(Protocol):
+    """Reads and writes values of one kind.
+
+    Raises:
+        Mismatch: the value is of another kind.
+    """
+
+    def read(self, value: Any, lenient: bool) -> Any: ...
+    def write(self, value: Any) -> Any: ...
+
+
+class Scalar:
+    """``str``, ``int``, ``float``, ``bool`` or ``None``. A bool is no int; an int is a float."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.name = "null" if kind is type(None) else kind.__name__
+
+    def fits(self, value: Any) -> bool:
+        if self.kind is float and type(value) is int:
+            return abs(value) <= MAX_INT
+        return type(value) is self.kind
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        if not self.fits(value):
+            raise _wrong(value, self.name)
+        return float(value) if self.kind is float else value
+
+    def write(self, value: Any) -> Any:
+        value = self.read(value, False)
+        _refuse_unwritable(value)
         return value
 
-    return run
 
+class Choice:
+    """A ``Literal``."""
 
-def _literal_decoder(choices: tuple[Any, ...]) -> Decoder:
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        if not any(type(value) is type(c) and value == c for c in choices):
-            raise _refused(path, value, f"one of {list(choices)}")
+    def __init__(self, choices: tuple[Any, ...]) -> None:
+        self.choices = choices
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        if not any(type(value) is type(c) and value == c for c in self.choices):
+            raise _wrong(value, f"one of {list(self.choices)}")
         return value
 
-    return run
+    def write(self, value: Any) -> Any:
+        return self.read(value, False)
 
 
-def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
-    classes = {k.__name__: k for k in kinds if dataclasses.is_dataclass(k)}
-    scalars = [k for k in kinds if not dataclasses.is_dataclass(k)]
+class OneOf:
+    """A union of scalars and dataclasses. Where there are several dataclasses, an object carries
+    its class's name under ``kind``."""
 
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        if classes and isinstance(value, dict):
-            pairs = cast("dict[str, Any]", value)
-            chosen = next(iter(classes)) if len(classes) == 1 else pairs.get("kind")
-            if not isinstance(chosen, str) or chosen not in classes:
-                raise _refused(f"{path}.kind", chosen, f"one of {list(classes)}")
-            return _decoder(classes[chosen])(pairs, path, lenient)
-        for kind in scalars:
-            if type(value) is kind:
-                return value
-        if float in scalars and type(value) is int:
-            return float(value)
-        names = [*classes, *("null" if k is type(None) else k.__name__ for k in scalars)]
-        raise _refused(path, value, " or ".join(names))
+    def __init__(self, kinds: tuple[Any, ...]) -> None:
+        records = [cast("type", kind) for kind in kinds if dataclasses.is_dataclass(kind)]
+        self.records = {kind.__name__: Record(kind) for kind in records}
+        self.scalars = [Scalar(kind) for kind in kinds if kind not in records]
+        self.tagged = len(records) > 1
 
-    return run
+    def read(self, value: Any, lenient: bool) -> Any:
+        for scalar in self.scalars:
+            if scalar.fits(value):
+                return scalar.read(value, lenient)
+        if not self.records or not isinstance(value, dict):
+            raise self._wrong(value)
+        if not self.tagged:
+            return next(iter(self.records.values())).read(value, lenient)
+        pairs = dict(cast("dict[str, Any]", value))
+        name = pairs.pop("kind", None)
+        record = self.records.get(name) if isinstance(name, str) else None
+        if record is None:
+            fault = _wrong(name, f"one of {list(self.records)}")
+            fault.steps.append("kind")
+            raise fault
+        return record.read(pairs, lenient)
+
+    def write(self, value: Any) -> Any:
+        record = self.records.get(type(value).__name__)
+        if record is not None and record.kind is type(value):
+            pairs = record.write(value)
+            return {"kind": record.kind.__name__, **pairs} if self.tagged else pairs
+        for scalar in self.scalars:
+            if scalar.fits(value):
+                return scalar.write(value)
+        raise self._wrong(value)
+
+    def _wrong(self, value: Any) -> Mismatch:
+        return _wrong(value, " or ".join([*self.records, *(s.name for s in self.scalars)]))
 
 
-def _tuple_decoder(parts: tuple[Any, ...]) -> Decoder:
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        if not isinstance(value, list):
-            raise _refused(path, value, "a list")
-        items = cast("list[Any]", value)
-        kinds = [parts[0]] * len(items) if parts[-1] is Ellipsis else list(parts)
-        if len(kinds) != len(items):
-            raise _refused(path, value, f"a list of {len(kinds)}")
+class ListOf:
+    """``tuple[X, ...]``: a list of any length."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = codec_of(item)
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        items = _list(value)
+        return tuple(_at(i, self.item.read, item, lenient) for i, item in enumerate(items))
+
+    def write(self, value: Any) -> Any:
+        return [_at(i, self.item.write, item) for i, item in enumerate(_tuple(value))]
+
+
+class TupleOf:
+    """``tuple[X, Y]``: a list of so many items."""
+
+    def __init__(self, items: tuple[Any, ...]) -> None:
+        self.items = [codec_of(item) for item in items]
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        items = self._counted(_list(value))
         return tuple(
-            _decoder(kind)(item, f"{path}[{i}]", lenient)
-            for i, (kind, item) in enumerate(zip(kinds, items, strict=True))
+            _at(i, codec.read, item, lenient)
+            for i, (codec, item) in enumerate(zip(self.items, items, strict=True))
         )
 
-    return run
+    def write(self, value: Any) -> Any:
+        items = self._counted(_tuple(value))
+        return [
+            _at(i, codec.write, item)
+            for i, (codec, item) in enumerate(zip(self.items, items, strict=True))
+        ]
+
+    def _counted(self, items: Any) -> Any:
+        if len(items) != len(self.items):
+            raise Mismatch(f"expected a list of {len(self.items)}, found one of {len(items)}")
+        return items
 
 
-def _dict_decoder(inner: Any) -> Decoder:
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        if not isinstance(value, dict):
-            raise _refused(path, value, "an object")
-        decoder = _decoder(inner)
-        pairs = cast("dict[str, Any]", value)
-        return {key: decoder(item, f"{path}.{key}", lenient) for key, item in pairs.items()}
+class MapOf:
+    """``dict[str, X]``: an object; the order of its keys means nothing."""
 
-    return run
+    def __init__(self, item: Any) -> None:
+        self.item = codec_of(item)
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        return {k: _at(k, self.item.read, item, lenient) for k, item in _object(value).items()}
+
+    def write(self, value: Any) -> Any:
+        return {k: _at(k, self.item.write, item) for k, item in _object(value).items()}
 
 
-def _dataclass_decoder(kind: type) -> Decoder:
-    hints = _hints(kind)
-    fields = dataclasses.fields(kind)
-    names = {f.name for f in fields} | ({"kind"} if _tagged(kind) else set())
+class PairsOf:
+    """``dict[str, X]`` whose order means something: a list of [key, value]."""
 
-    def run(value: Any, path: str, lenient: bool) -> Any:
-        if not isinstance(value, dict):
-            raise _refused(path, value, "an object")
-        pairs = cast("dict[str, Any]", value)
-        unknown = sorted(set(pairs) - names)
-        missing = sorted(names - set(pairs))
-        if missing or (unknown and not lenient):
-            fault = f"keys missing: {missing}" if missing else f"unknown keys: {unknown[:5]}"
-            raise _damaged(fault, f"{path} of the manifest")
-        if _tagged(kind) and pairs["kind"] != kind.__name__:
-            raise _refused(f"{path}.kind", pairs["kind"], kind.__name__)
-        values = {
-            f.name: _decoder(hints[f.name])(pairs[f.name], f"{path}.{f.name}", lenient)
-            for f in fields
+    def __init__(self, item: Any) -> None:
+        self.pairs = ListOf(tuple[str, item])
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        pairs = self.pairs.read(value, lenient)
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise Mismatch("a key occurs twice")
+        return result
+
+    def write(self, value: Any) -> Any:
+        return self.pairs.write(tuple(_object(value).items()))
+
+
+class AnyJson:
+    """Any JSON value. A tuple is written as a list."""
+
+    def read(self, value: Any, lenient: bool) -> Any:
+        return value
+
+    def write(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            pairs = _object(cast(object, value))
+            return {key: _at(key, self.write, item) for key, item in pairs.items()}
+        if isinstance(value, list | tuple):
+            items = cast("list[Any]", value)
+            return [_at(i, self.write, item) for i, item in enumerate(items)]
+        if value is not None and type(value) not in (bool, int, float, str):
+            raise Mismatch(f"a {type(value).__name__} is not a JSON value")
+        _refuse_unwritable(value)
+        return value
+
+
+class Record:
+    """A dataclass: an object with exactly its fields as keys."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.names = {f.name for f in dataclasses.fields(kind)}
+
+    @functools.cached_property
+    def fields(self) -> Mapping[str, Codec]:
+        # When first used, as classes may refer to one another in a circle.
+        hints = get_type_hints(self.kind)
+        return {
+            f.name: PairsOf(get_args(hints[f.name])[1])
+            if (self.kind, f.name) in _ORDERED
+            else codec_of(hints[f.name])
+            for f in dataclasses.fields(self.kind)
         }
-        return kind(**values)
 
-    return run
+    def read(self, value: Any, lenient: bool) -> Any:
+        pairs = _object(value)
+        missing = sorted(self.names - set(pairs))
+        if missing:
+            raise Mismatch(f"keys missing: {', '.join(missing)}")
+        unknown = sorted(set(pairs) - self.names)
+        if unknown and not lenient:
+            raise Mismatch(f"unknown keys: {', '.join(shown(key) for key in unknown[:5])}")
+        fields = self.fields.items()
+        return self.kind(**{k: _at(k, codec.read, pairs[k], lenient) for k, codec in fields})
+
+    def write(self, value: Any) -> Any:
+        if type(value) is not self.kind:
+            raise Mismatch(f"expected {self.kind.__name__}, found {type(value).__name__}")
+        return {k: _at(k, codec.write, getattr(value, k)) for k, codec in self.fields.items()}
+
+
+# --- from annotations ---------------------------------------------------------------------------
+
+_ORDERED: set[tuple[type, str]] = set()
+
+
+def ordered(kind: type, *names: str) -> None:
+    """Declare that the order of these dict fields of a dataclass means something."""
+    _ORDERED.update((kind, name) for name in names)
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {name: typing.cast("Any", hint) for name, hint in hints.items()}
+def codec_of(kind: Any) -> Codec:
+    """The codec of an annotation."""
+    if dataclasses.is_dataclass(kind):
+        return Record(cast(type, kind))
+    if kind is Any:
+        return AnyJson()
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return Choice(args)
+    if origin in (Union, types.UnionType):
+        return OneOf(args)
+    if origin is tuple:
+        return ListOf(args[0]) if args[-1] is Ellipsis else TupleOf(args)
+    if origin is dict:
+        return MapOf(args[1])
+    if kind in (str, int, float, bool, type(None)):
+        return Scalar(kind)
+    raise TypeError(f"no codec for {kind}")
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(value, "a list")
+    return cast("list[Any]", value)
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, tuple):
+        raise Mismatch(f"expected a tuple, found a {type(value).__name__}")
+    return cast("tuple[Any, ...]", value)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(value, "an object")
+    pairs = cast("dict[Any, Any]", value)
+    for key in pairs:
+        if type(key) is not str:
+            raise Mismatch(f"the key {shown(key)} is not a string")
+        _refuse_unwritable(key)
+    return pairs
+
+
+def _refuse_unwritable(value: Any) -> None:
+    """What :func:`jsontext.loads` would not read back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Mismatch(f"{value} is not a number that JSON can hold")
+    if type(value) is int and abs(value) > MAX_INT:
+        raise Mismatch("an integer beyond 64 bits")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Mismatch(f"{shown(value)} is not Unicode text") from None

@@ -6,13 +6,17 @@ The format, field by field, is described in ``docs/bundle-format.md``.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
-from partitioner.artifacts.codec import decode, dumps, encode, loads, tagged
-from partitioner.errors import BundleError, IncompatibleBundleError
-from partitioner.plan import Call, Loop, Plan
-from partitioner.specs import Image, InputSpec, Noise, TensorSpec
+from partitioner.artifacts.codec import decode, encode, ordered
+from partitioner.artifacts.faults import damaged, shown
+from partitioner.artifacts.jsontext import dumps, loads
+from partitioner.errors import IncompatibleBundleError
+from partitioner.plan import Plan
+from partitioner.specs import InputSpec, TensorSpec
 
 __all__ = [
     "MAX_MANIFEST_BYTES",
@@ -32,14 +36,14 @@ __all__ = [
 #: Written by this version.
 SCHEMA_VERSION = "1.0"
 
-#: Read by this version: this major version, from this minor version on. A newer minor version is
-#: read too; keys that it added are passed over.
+#: The oldest version that is read. All later minor versions of its major version are read too;
+#: keys that a version newer than :data:`SCHEMA_VERSION` added are passed over.
 READABLE = (1, 0)
 
 #: Larger manifests are refused before they are read.
 MAX_MANIFEST_BYTES = 64 * 2**20
 
-tagged(Call, Loop, Image, Noise)
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})\Z")
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,9 @@ class Expected:
     """An expected tensor: its type, its L2 norm, and float64 values at evenly spaced positions.
 
     The positions are ``floor(i * size / count)`` of the flat tensor for i in 0..count-1;
-    ``values`` refers to ``count`` float64 numbers. ``exact`` is False for what comes after a host
-    op, whose result may have another number of rows on another host.
+    ``values`` refers to ``count`` float64 numbers. ``norm`` is -1 where it is no finite number.
+    ``exact`` is False for what comes after a host op, whose result may have another number of
+    rows on another host.
     """
 
     spec: TensorSpec
@@ -136,6 +141,8 @@ class Manifest:
     Args:
         name, version: labels; the identity of a bundle is its digest.
         target: what it was built for.
+        inputs: in the order of the pipeline's arguments.
+        outputs: in the order of the pipeline's results.
         artifacts: by segment name.
         constants: by value id of the plan.
         blobs: every blob but the manifest's own, sorted by digest.
@@ -161,12 +168,16 @@ class Manifest:
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:
-        """Canonical JSON."""
+        """Canonical JSON: equal manifests give equal bytes.
+
+        Raises:
+            BundleError: a field holds what JSON or the format cannot; names the JSON path.
+        """
         return dumps(encode(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """Read and check a manifest.
+        """Read and check a manifest. Whatever the bytes, no other exception is raised.
 
         Raises:
             BundleError: malformed, or it contradicts itself.
@@ -175,22 +186,29 @@ class Manifest:
         from partitioner.artifacts.validate import validate
 
         if len(data) > MAX_MANIFEST_BYTES:
-            raise BundleError(
-                f"the manifest has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read",
-                advice="the bundle is damaged or was not made by partitioner",
+            raise damaged(
+                f"the manifest has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read"
             )
         document = loads(data, "the manifest")
-        lenient = _check_version(document)
+        lenient = _is_newer(document)
         manifest = cast(Manifest, decode(cls, document, lenient=lenient))
         validate(manifest)
         return manifest
 
     def blob(self, digest: str) -> Blob:
-        """The declared blob with this digest."""
-        return self._by_digest[digest]
+        """The declared blob with this digest.
 
-    @property
-    def _by_digest(self) -> dict[str, Blob]:
+        Raises:
+            BundleError: there is none.
+        """
+        found = self.blobs_by_digest.get(digest)
+        if found is None:
+            raise damaged(f"the blob {shown(digest, 80)} is not declared in the manifest")
+        return found
+
+    @cached_property
+    def blobs_by_digest(self) -> dict[str, Blob]:
+        """The declared blobs."""
         return {blob.digest: blob for blob in self.blobs}
 
     def replace(self, **changes: Any) -> Manifest:
@@ -198,24 +216,38 @@ class Manifest:
         return dataclasses.replace(self, **changes)
 
 
-def _check_version(document: Any) -> bool:
-    """Whether the document is of a newer minor version."""
-    text = cast("dict[str, Any]", document).get("schema_version") if isinstance(document, dict) else None
-    parts = text.split(".") if isinstance(text, str) else []
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 6 for p in parts):
-        raise BundleError(
-            f"the manifest's schema_version is {text!r}",
-            advice="the bundle is damaged or was not made by partitioner",
+# JSON objects have no order; people expect outputs and segments in that of the pipeline.
+ordered(Manifest, "outputs")
+ordered(Plan, "outputs", "segments")
+
+
+def _is_newer(document: Any) -> bool:
+    """Whether the document is of a newer minor version than this one writes."""
+    if not isinstance(document, dict):
+        raise damaged("the manifest is not a JSON object")
+    text = cast("dict[str, Any]", document).get("schema_version")
+    match = _VERSION.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise damaged(f"the manifest's schema_version is {shown(text)}", "$.schema_version")
+    version = int(match[1]), int(match[2])
+    if version[0] > READABLE[0]:
+        raise _incompatible(
+            version, "install a newer partitioner, or build the bundle with this one"
         )
-    major, minor = int(parts[0]), int(parts[1])
-    if major != READABLE[0]:
-        advice = (
-            "install a newer partitioner, or build the bundle with this one"
-            if major > READABLE[0]
-            else "build the bundle anew"
-        )
-        raise IncompatibleBundleError(
-            f"the bundle has schema version {text}; this partitioner reads {READABLE[0]}.x",
-            advice=advice,
-        )
-    return minor > int(SCHEMA_VERSION.split(".")[1])
+    if version < READABLE:
+        raise _incompatible(version, "build the bundle anew with this partitioner")
+    return version > _parsed(SCHEMA_VERSION)
+
+
+def _parsed(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)
+
+
+def _incompatible(version: tuple[int, int], advice: str) -> IncompatibleBundleError:
+    return IncompatibleBundleError(
+        f"the bundle has the schema version {version[0]}.{version[1]}; this partitioner reads "
+        f"{READABLE[0]}.{READABLE[1]} and later {READABLE[0]}.x",
+        where="$.schema_version",
+        advice=advice,
+    )

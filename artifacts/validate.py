@@ -1,24 +1,30 @@
-"""Whether a manifest agrees with itself. The runtime relies on each of these."""
+"""Whether a manifest agrees with itself. The runtime relies on each of these checks.
+
+``validate_plan.py`` has those of the plan.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from typing import NoReturn
-
-import numpy as np
+import itertools
 
 from partitioner.artifacts.digest import check_digest
-from partitioner.artifacts.manifest import ConstantRef, Expected, Manifest
-from partitioner.errors import BundleError
-from partitioner.plan import Call, Loop, Plan, Step
-from partitioner.specs import DTYPES, TensorSpec
+from partitioner.artifacts.faults import damaged, shown
+from partitioner.artifacts.manifest import Artifact, ConstantRef, Expected, Manifest, ParitySample
+from partitioner.artifacts.names import (
+    check_id,
+    check_label,
+    check_spec,
+    check_text,
+    itemsize,
+    nbytes_of,
+)
+from partitioner.artifacts.validate_plan import validate_plan
+from partitioner.specs import Image, InputSpec, TensorSpec
 
-__all__ = ["nbytes_of", "validate"]
+__all__ = ["MAX_SAMPLES", "check_ref", "validate"]
 
-_MAX_TRIPS = 10**6
-_MAX_NAME = 200
-_NAME = re.compile(r"[A-Za-z0-9_.:/\[\]<>-]{1,200}\Z")
+#: Numbers kept of an expected tensor.
+MAX_SAMPLES = 2**20
 
 
 def validate(manifest: Manifest) -> None:
@@ -27,221 +33,167 @@ def validate(manifest: Manifest) -> None:
     Raises:
         BundleError: says what contradicts what.
     """
+    _check_labels(manifest)
     _check_blobs(manifest)
-    _check_values(manifest.plan)
+    for spec in manifest.inputs:
+        _check_input(spec)
+    validate_plan(manifest.plan)
+    _check_signature(manifest)
     _check_artifacts(manifest)
-    for value, ref in manifest.constants.items():
-        spec = manifest.plan.values.get(value)
-        if spec is None or value not in manifest.plan.constants:
-            _refuse(f"the constant {value!r} is no constant of the plan")
-        _check_ref(manifest, ref, spec, f"constant {value!r}")
-    for value in manifest.plan.constants:
-        if value not in manifest.constants:
-            _refuse(f"the plan's constant {value!r} has no data")
-    _check_plan(manifest)
-    _check_parity(manifest)
+    _check_constants(manifest)
+    if manifest.parity is not None:
+        _check_parity(manifest, manifest.parity)
 
 
-def nbytes_of(spec: TensorSpec) -> int:
-    """Bytes of a tensor whose dimensions are all known."""
-    count = 1
-    for dim in spec.shape:
-        if not isinstance(dim, int):
-            _refuse(f"{spec} has a dimension that is not a number")
-        count *= dim
-    size = 2 if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
-    return count * size
+def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str) -> None:
+    """Refuse a reference to data that are not there, or not those of the tensor.
+
+    Raises:
+        BundleError: undeclared blob, bytes outside of it, another size than the tensor's, or not
+            aligned to its numbers.
+    """
+    blob = manifest.blobs_by_digest.get(check_digest(ref.blob))
+    if blob is None:
+        raise damaged(f"{what} lies in the blob {ref.blob}, which is not declared")
+    if ref.offset < 0 or ref.nbytes < 0 or ref.offset + ref.nbytes > blob.size:
+        raise damaged(
+            f"{what} takes {ref.nbytes} bytes from {ref.offset} of a blob of {blob.size} bytes"
+        )
+    check_spec(spec, what)
+    if ref.nbytes != nbytes_of(spec):
+        raise damaged(f"{what} has {ref.nbytes} bytes, but {spec} takes {nbytes_of(spec)}")
+    if ref.offset % itemsize(spec.dtype):
+        raise damaged(f"{what} at {ref.offset} is not aligned to {spec.dtype}")
 
 
-def _refuse(what: str) -> NoReturn:
-    raise BundleError(
-        what, advice="the bundle is damaged or was not made by partitioner; fetch or build it anew"
-    )
+def _check_labels(manifest: Manifest) -> None:
+    for what in ("name", "version", "target"):
+        check_label(getattr(manifest, what), f"the bundle's {what}")
+    for tool, version in manifest.toolchain.items():
+        check_text(tool, "a name in the toolchain")
+        check_text(version, f"the version of {tool}")
 
 
 def _check_blobs(manifest: Manifest) -> None:
-    seen: set[str] = set()
     for blob in manifest.blobs:
         check_digest(blob.digest)
-        if blob.digest in seen:
-            _refuse(f"the blob {blob.digest} is declared twice")
+        check_text(blob.media_type, "a media type")
         if blob.size < 0:
-            _refuse(f"the blob {blob.digest} has a negative size")
-        seen.add(blob.digest)
+            raise damaged(f"the blob {blob.digest} has a negative size")
+    for one, other in itertools.pairwise(manifest.blobs):
+        if one.digest >= other.digest:
+            raise damaged(f"the blobs are not sorted, or one is declared twice: {other.digest}")
 
 
-def _check_spec(spec: TensorSpec, what: str) -> None:
-    if spec.dtype not in DTYPES:
-        _refuse(f"{what} has the unknown dtype {spec.dtype[:40]!r}")
-    if len(spec.shape) > 16:
-        _refuse(f"{what} has {len(spec.shape)} dimensions")
-    for dim in spec.shape:
-        if isinstance(dim, int) and not 0 <= dim < 2**40:
-            _refuse(f"{what} has a dimension of {dim}")
+# --- inputs and outputs -------------------------------------------------------------------------
 
 
-def _check_values(plan: Plan) -> None:
-    for name, spec in plan.values.items():
-        if _NAME.match(name) is None:
-            _refuse(f"{name[:_MAX_NAME]!r} is not a value id")
-        _check_spec(spec, f"value {name!r}")
+def _check_input(spec: InputSpec) -> None:
+    check_label(spec.name, "an input")
+    what = f"input {spec.name!r}"
+    check_spec(spec.tensor, what)
+    if isinstance(spec.how, Image):
+        _check_image(spec.tensor, spec.how, what)
+    elif spec.how is not None and not spec.tensor.dtype.startswith("float"):
+        raise damaged(f"{what} is noise, but {spec.tensor}")
 
 
-def _check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str) -> None:
-    sizes = {blob.digest: blob.size for blob in manifest.blobs}
-    if check_digest(ref.blob) not in sizes:
-        _refuse(f"{what} lies in the blob {ref.blob}, which is not declared")
-    if ref.offset < 0 or ref.nbytes < 0 or ref.offset + ref.nbytes > sizes[ref.blob]:
-        _refuse(f"{what} reaches beyond its blob")
-    _check_spec(spec, what)
-    if ref.nbytes != nbytes_of(spec):
-        _refuse(f"{what} has {ref.nbytes} bytes, but {spec} takes {nbytes_of(spec)}")
+def _check_image(tensor: TensorSpec, image: Image, what: str) -> None:
+    wanted = (1, len(image.mean), *image.size)
+    if tensor.shape != wanted or not tensor.dtype.startswith("float"):
+        raise damaged(f"{what} is an image of the shape {list(wanted)}, but {tensor}")
+    if len(image.std) != len(image.mean) or not all(image.std) or 0 in wanted:
+        raise damaged(f"{what} is an image that cannot be normalised: {image}")
+
+
+def _check_signature(manifest: Manifest) -> None:
+    plan = manifest.plan
+    inputs = {spec.name: spec for spec in manifest.inputs}
+    if len(inputs) != len(manifest.inputs):
+        raise damaged("an input is declared twice")
+    used = {name for name, spec in inputs.items() if spec.used}
+    if set(plan.inputs) != used:
+        raise damaged("the plan's inputs are not the inputs declared as used")
+    for name, value in plan.inputs.items():
+        if plan.values[value] != inputs[name].tensor:
+            raise damaged(f"input {name!r} and its value disagree")
+    if list(plan.outputs) != list(manifest.outputs):
+        raise damaged("the plan's outputs are not the outputs declared")
+    for name, value in plan.outputs.items():
+        check_label(name, "an output")
+        if plan.values[value] != manifest.outputs[name]:
+            raise damaged(f"output {name!r} and its value disagree")
+
+
+# --- data ---------------------------------------------------------------------------------------
 
 
 def _check_artifacts(manifest: Manifest) -> None:
-    declared = {blob.digest for blob in manifest.blobs}
-    segments, artifacts = set(manifest.plan.segments), set(manifest.artifacts)
-    if segments != artifacts:
-        _refuse(f"segments without artifact, or artifacts without: {sorted(segments ^ artifacts)}")
+    segments = manifest.plan.segments
+    strays = sorted(set(segments) ^ set(manifest.artifacts))
+    if strays:
+        raise damaged(f"a segment without artifact, or an artifact without: {shown(strays[0])}")
     for name, artifact in manifest.artifacts.items():
-        info = manifest.plan.segments[name]
-        if info.name != name or info.backend != artifact.backend:
-            _refuse(f"segment {name!r} and its artifact disagree on name or backend")
-        digests = [*artifact.weights, *([artifact.graph] if artifact.graph else [])]
-        for digest in digests:
-            if check_digest(digest) not in declared:
-                _refuse(f"segment {name!r} needs the blob {digest}, which is not declared")
-        for tensor, spec in (*info.inputs, *info.outputs):
-            _check_spec(spec, f"segment {name!r}, tensor {tensor!r}")
+        if segments[name].backend != artifact.backend:
+            raise damaged(f"segment {name!r} and its artifact are of different backends")
+        _check_artifact(manifest, artifact, f"segment {name!r}")
 
 
-def _check_plan(manifest: Manifest) -> None:
-    plan = manifest.plan
-    declared = {spec.name: spec for spec in manifest.inputs}
-    if len(declared) != len(manifest.inputs):
-        _refuse("an input is declared twice")
-    used = {name for name, spec in declared.items() if spec.used}
-    if set(plan.inputs) != used:
-        _refuse("the plan's inputs are not the manifest's used inputs")
-    written: set[str] = set()
-    for name, value in plan.inputs.items():
-        _write(plan, written, [value])
-        if plan.values[value] != declared[name].tensor:
-            _refuse(f"input {name!r} and its value disagree")
-    _write(plan, written, plan.constants)
-    _check_draws(plan, written)
-    _check_steps(plan, plan.steps, written)
-    if list(plan.outputs) != list(plan.outputs) or set(plan.outputs) != set(manifest.outputs):
-        _refuse("the plan's outputs are not the manifest's outputs")
-    for name, value in plan.outputs.items():
-        _read(written, [value], f"output {name!r}")
-        if plan.values[value] != manifest.outputs[name]:
-            _refuse(f"output {name!r} and its value disagree")
+def _check_artifact(manifest: Manifest, artifact: Artifact, what: str) -> None:
+    check_id(artifact.backend, f"the backend of {what}")
+    graph = () if artifact.graph is None else (artifact.graph,)
+    for digest in (*graph, *artifact.weights):
+        if check_digest(digest) not in manifest.blobs_by_digest:
+            raise damaged(f"{what} needs the blob {digest}, which is not declared")
 
 
-def _write(plan: Plan, written: set[str], values: Iterable[str]) -> None:
-    for value in values:
-        if value not in plan.values:
-            _refuse(f"the plan writes {value!r}, which has no type")
-        if value in written:
-            _refuse(f"the plan writes {value!r} twice")
-        written.add(value)
+def _check_constants(manifest: Manifest) -> None:
+    wanted = set(manifest.plan.constants)
+    strays = sorted(wanted ^ set(manifest.constants))
+    if strays:
+        raise damaged(f"a constant without data, or data without constant: {shown(strays[0])}")
+    for value, ref in manifest.constants.items():
+        check_ref(manifest, ref, manifest.plan.values[value], f"constant {value!r}")
 
 
-def _read(written: set[str], values: Iterable[str], who: str) -> None:
-    for value in values:
-        if value not in written:
-            _refuse(f"{who} reads {value!r} before it is written")
+# --- parity -------------------------------------------------------------------------------------
 
 
-def _check_draws(plan: Plan, written: set[str]) -> None:
-    for group in plan.draws:
-        if not 1 <= group.repeat <= _MAX_TRIPS:
-            _refuse(f"draws are repeated {group.repeat} times")
-        _write(plan, written, [draw.value for draw in group.draws])
-        for draw in group.draws:
-            shape = plan.values[draw.value].shape
-            if draw.row and (not shape or shape[0] != group.repeat):
-                _refuse(f"the draw {draw.value!r} has not {group.repeat} rows")
-            if not draw.row and group.repeat != 1:
-                _refuse(f"the draw {draw.value!r} is repeated, but not by rows")
-            if not all(isinstance(dim, int) for dim in shape):
-                _refuse(f"the draw {draw.value!r} has no fixed shape")
+def _check_parity(manifest: Manifest, sample: ParitySample) -> None:
+    if sample.seed < 0 or sample.tolerance.relative < 0 or sample.tolerance.absolute < 0:
+        raise damaged("the parity sample has a negative seed or tolerance")
+    inputs = {spec.name for spec in manifest.inputs}
+    for name, given in sample.inputs.items():
+        if name not in inputs:
+            raise damaged(
+                f"the parity sample has the input {shown(name)}, which the bundle has not"
+            )
+        check_ref(manifest, given.data, given.spec, f"the parity sample's input {name!r}")
+    _check_expected(manifest, sample.outputs, set(manifest.outputs), "the bundle")
+    seen: set[tuple[str, int]] = set()
+    for expected in sample.segments:
+        segment = manifest.plan.segments.get(expected.segment)
+        if segment is None or expected.call < 0 or (expected.segment, expected.call) in seen:
+            raise damaged(
+                f"the parity sample has call {expected.call} of {shown(expected.segment)}, which "
+                "does not occur or occurs twice"
+            )
+        seen.add((expected.segment, expected.call))
+        outputs = {name for name, _ in segment.outputs}
+        _check_expected(manifest, expected.outputs, outputs, f"segment {expected.segment!r}")
 
 
-def _check_steps(plan: Plan, steps: tuple[Step, ...], written: set[str]) -> None:
-    for step in steps:
-        if isinstance(step, Call):
-            _check_call(plan, step, written)
-        else:
-            _check_loop(plan, step, written)
-
-
-def _check_call(plan: Plan, step: Call, written: set[str]) -> None:
-    info = plan.segments.get(step.segment)
-    if info is None:
-        _refuse(f"the plan calls the segment {step.segment[:80]!r}, which it does not have")
-    _read(written, step.inputs, f"segment {step.segment!r}")
-    _write(plan, written, step.outputs)
-    pairs = ((step.inputs, info.inputs), (step.outputs, info.outputs))
-    for values, tensors in pairs:
-        if len(values) != len(tensors):
-            _refuse(f"segment {step.segment!r} is called with {len(values)} values")
-        for value, (name, spec) in zip(values, tensors, strict=True):
-            if plan.values[value] != spec:
-                _refuse(
-                    f"segment {step.segment!r}, tensor {name!r}: {spec}, but the plan gives "
-                    f"{value!r}: {plan.values[value]}"
-                )
-
-
-def _check_loop(plan: Plan, step: Loop, written: set[str]) -> None:
-    if not 1 <= step.trips <= _MAX_TRIPS:
-        _refuse(f"the loop {step.name[:80]!r} makes {step.trips} trips")
-    _read(written, [c.init for c in step.carries], f"loop {step.name!r}")
-    _read(written, [s.source for s in step.slices], f"loop {step.name!r}")
-    inside = set(written)
-    _write(plan, inside, [c.inner for c in step.carries])
-    _write(plan, inside, [s.inner for s in step.slices])
-    _check_steps(plan, step.body, inside)
-    _read(inside, [c.next for c in step.carries], f"loop {step.name!r}")
-    _read(inside, [s.inner for s in step.stacked], f"loop {step.name!r}")
-    _write(plan, written, [c.final for c in step.carries if c.final is not None])
-    _write(plan, written, [s.result for s in step.stacked])
-    _check_loop_types(plan, step)
-    # Ids are unique in the whole plan, so what the body wrote is taken for good.
-    written_inside = inside - written
-    if written_inside & written:
-        _refuse(f"the loop {step.name!r} writes a value twice")
-
-
-def _check_loop_types(plan: Plan, step: Loop) -> None:
-    values = plan.values
-    for carry in step.carries:
-        same = [carry.init, carry.inner, carry.next, *([carry.final] if carry.final else [])]
-        if len({values[value] for value in same}) != 1:
-            _refuse(f"the loop {step.name!r} carries values of different types")
-    rows = [(s.source, s.inner) for s in step.slices] + [(s.result, s.inner) for s in step.stacked]
-    for stacked, inner in rows:
-        wanted = TensorSpec(values[inner].dtype, (step.trips, *values[inner].shape))
-        if values[stacked] != wanted:
-            _refuse(f"the loop {step.name!r}: {stacked!r} is {values[stacked]}, not {wanted}")
-
-
-def _check_parity(manifest: Manifest) -> None:
-    if manifest.parity is None:
-        return
-    for name, sample in manifest.parity.inputs.items():
-        _check_ref(manifest, sample.data, sample.spec, f"parity input {name!r}")
-    _check_expected(manifest, manifest.parity.outputs, "parity")
-    for segment in manifest.parity.segments:
-        if segment.segment not in manifest.plan.segments:
-            _refuse(f"parity names the segment {segment.segment[:80]!r}")
-        _check_expected(manifest, segment.outputs, f"parity of {segment.segment!r}")
-
-
-def _check_expected(manifest: Manifest, outputs: dict[str, Expected], what: str) -> None:
+def _check_expected(
+    manifest: Manifest, outputs: dict[str, Expected], known: set[str], owner: str
+) -> None:
     for name, expected in outputs.items():
-        _check_spec(expected.spec, f"{what}, {name!r}")
-        spec = TensorSpec("float64", (expected.count,))
-        _check_ref(manifest, expected.values, spec, f"{what}, {name!r}")
+        if name not in known:
+            raise damaged(f"the parity sample expects {shown(name)} of {owner}, which has no such")
+        what = f"the parity sample's {name!r} of {owner}"
+        check_spec(expected.spec, what)
+        nbytes_of(expected.spec)
+        if not 0 <= expected.count <= MAX_SAMPLES:
+            raise damaged(f"{what} keeps {expected.count} numbers")
+        if expected.norm < 0 and expected.norm != -1:
+            raise damaged(f"{what} has the norm {expected.norm}")
+        check_ref(manifest, expected.values, TensorSpec("float64", (expected.count,)), what)

@@ -1,7 +1,7 @@
-"""Writing a bundle: all of it or nothing.
+"""Writing a bundle: all of it or nothing, and the same bytes each time.
 
-Blobs go into a temporary directory beside the output, which gets its name at the end. A process
-that is killed leaves the temporary directory; the next writer to the same output removes it.
+Blobs are hashed while they are written, and one with the content of another is kept once. Nothing
+in a bundle tells when, where or by whom it was written.
 """
 
 from __future__ import annotations
@@ -9,56 +9,77 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
-import shutil
+import signal
+import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, NoReturn, Self
 
-from partitioner.artifacts.bundle import (
-    ARTIFACT_TYPE,
-    CONFIG_TYPE,
-    INDEX_TYPE,
-    LAYOUT,
-    MANIFEST_TYPE,
-)
-from partitioner.artifacts.codec import dumps
 from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import Blob, Manifest
-from partitioner.errors import OutputError
+from partitioner.artifacts.oci import (
+    BLOBS,
+    CONFIG_TYPE,
+    IMAGE_TYPE,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    write_image,
+    write_index,
+    write_layout,
+)
+from partitioner.artifacts.staging import Staging, sync_directory
+from partitioner.errors import BundleError, OutputError
 
 __all__ = ["BundleWriter", "as_output_errors"]
+
+#: Hashed and written in turn, while it is in the processor's cache.
+_PIECE = 2**20
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_EXISTS = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 class BundleWriter:
     """A context in which blobs are added and a manifest is committed.
 
+    The bundle appears at ``path`` by :meth:`commit`, as a whole. Leaving the context without it,
+    by an exception, Ctrl-C or SIGTERM (where the program does not handle that itself), leaves
+    nothing; what a killed process leaves is removed by the next writer to that path.
+
     Args:
         path: the directory to make.
-        overwrite: replace what is there; without it that is an error.
+        overwrite: replace a bundle that is there; without it that is an error.
 
-    Raises:
-        OutputError: the output exists, or cannot be written.
+    Attributes:
+        path: absolute.
+        blobs: those added, by digest.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.path = Path(path).absolute()
         self.overwrite = overwrite
         self.blobs: dict[str, Blob] = {}
-        self._temporary = self.path.with_name(
-            f".{self.path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial"
-        )
-        self._committed = False
+        self._staging: Staging | None = None
+        self._stack = ExitStack()
 
-    def __enter__(self) -> BundleWriter:
+    def __enter__(self) -> Self:
+        """Make the temporary directory.
+
+        Raises:
+            OutputError: the output exists, or cannot be written.
+        """
         self._refuse_existing()
-        with as_output_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(self.path)
-            (self._temporary / "blobs" / "sha256").mkdir(parents=True)
+        with self._stack as stack, as_output_errors(self.path):
+            stack.enter_context(_terminable())
+            self._staging = Staging(self.path)
+            stack.callback(self._staging.discard)
+            self.blobs_dir.mkdir(parents=True)
+            for path in (self.blobs_dir, self.blobs_dir.parent):
+                path.chmod(0o755)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -67,107 +88,122 @@ class BundleWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._committed:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._staging = None
+        self._stack.close()
 
     @property
     def blobs_dir(self) -> Path:
-        """Where the blobs are until the bundle is committed; file names are hex digests."""
-        return self._temporary / "blobs" / "sha256"
+        """Where the blobs are; file names are hex digests. ``commit`` moves it."""
+        return (self._staging.path if self._staging is not None else self.path) / BLOBS
 
     def blob_path(self, digest: str) -> Path:
-        """The file of a blob that was added."""
+        """The file of a blob that was added; open files and maps outlast ``commit``."""
         return self.blobs_dir / hex_of(digest)
 
     def add_bytes(self, data: bytes, media_type: str) -> Blob:
-        """Add a blob of some bytes."""
-        return self.add_chunks([data], media_type)
-
-    def add_file(self, path: Path, media_type: str) -> Blob:
-        """Add a copy of a file as blob."""
-
-        def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
-                while chunk := file.read(2**22):
-                    yield chunk
-
-        return self.add_chunks(chunks(), media_type)
-
-    def add_chunks(self, chunks: Iterable[Any], media_type: str) -> Blob:
-        """Add a blob from buffers, hashed while it is written; an equal blob is kept once.
+        """Add a blob of some bytes.
 
         Raises:
             OutputError: it cannot be written.
         """
-        partial = self.blobs_dir / f"partial-{uuid.uuid4().hex}"
-        hasher, size = hashlib.sha256(), 0
-        with as_output_errors(self.path):
-            with partial.open("wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                    hasher.update(chunk)
-                    size += memoryview(chunk).nbytes
-                file.flush()
-                os.fsync(file.fileno())
-            blob = Blob(f"sha256:{hasher.hexdigest()}", size, media_type)
-            if blob.digest in self.blobs:
-                partial.unlink()
-                return self.blobs[blob.digest]
-            partial.chmod(0o444)
-            partial.rename(self.blob_path(blob.digest))
-        self.blobs[blob.digest] = blob
-        return blob
+        return self.add_chunks([data], media_type)
+
+    def add_file(self, path: Path, media_type: str) -> Blob:
+        """Add a copy of a file as blob.
+
+        Raises:
+            OutputError: the file cannot be read, or the copy not be written.
+        """
+        return self.add_chunks(_pieces_of(path), media_type)
+
+    def add_chunks(self, chunks: Iterable[Any], media_type: str) -> Blob:
+        """Add a blob from buffers that are C-contiguous, one at a time.
+
+        Returns:
+            the blob; one of equal content that was added before, with its media type, if any.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        blob = self._store(chunks, media_type)
+        return self.blobs.setdefault(blob.digest, blob)
 
     def commit(self, manifest: Manifest) -> str:
         """Write the manifest and give the bundle its name.
 
-        ``manifest.blobs`` must be this writer's blobs, sorted by digest.
+        Args:
+            manifest: its ``blobs`` are this writer's, sorted by digest.
 
         Returns:
-            the digest of the bundle.
-        """
-        layers = [_oci(blob) for blob in manifest.blobs]
-        config = self.add_bytes(manifest.to_json(), CONFIG_TYPE)
-        oci = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "artifactType": ARTIFACT_TYPE,
-            "config": _oci(config),
-            "layers": layers,
-        }
-        top = self.add_bytes(dumps(oci), MANIFEST_TYPE)
-        entry = {**_oci(top), "artifactType": ARTIFACT_TYPE}
-        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}
-        with as_output_errors(self.path):
-            _write_synced(self._temporary / "oci-layout", dumps(LAYOUT))
-            _write_synced(self._temporary / "index.json", dumps(index))
-            _sync_directory(self.blobs_dir)
-            _sync_directory(self._temporary)
-            self._publish()
-        return top.digest
+            the digest of the bundle: that of its OCI manifest.
 
-    def _publish(self) -> None:
-        self._refuse_existing()
-        aside: Path | None = None
-        if self.path.exists():
-            aside = self._temporary.with_suffix(".replaced")
-            self.path.rename(aside)
-        self._temporary.rename(self.path)
-        self._committed = True
-        _sync_directory(self.path.parent)
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+        Raises:
+            BundleError: a manifest that :meth:`Manifest.from_json` would refuse.
+            OutputError: it cannot be written, or the output exists by now.
+        """
+        data = self._checked(manifest)
+        config = self._store([data], CONFIG_TYPE)
+        image = self._store([write_image(config, manifest.blobs)], IMAGE_TYPE)
+        staging = self._active()
+        with as_output_errors(self.path):
+            _write_file(staging.path / LAYOUT_FILE, write_layout())
+            _write_file(staging.path / INDEX_FILE, write_index(image))
+            for directory in (self.blobs_dir, self.blobs_dir.parent, staging.path):
+                sync_directory(directory)
+            self._refuse_existing()
+            staging.publish(replace=self.overwrite)
+        self._staging = None
+        self._stack.close()
+        return image.digest
+
+    # --- inside ---
+
+    def _active(self) -> Staging:
+        if self._staging is None:
+            raise RuntimeError("a BundleWriter is used inside its context, until it commits")
+        return self._staging
+
+    def _store(self, chunks: Iterable[Any], media_type: str) -> Blob:
+        """Write a blob under a passing name, then under that of its digest."""
+        partial = self._active().path / f"{uuid.uuid4().hex}.blob"
+        hasher, size = hashlib.sha256(), 0
+        try:
+            with as_output_errors(self.path):
+                file = partial.open("xb", buffering=0)
+            with file:
+                for piece in _pieces(chunks):
+                    hasher.update(piece)
+                    size += len(piece)
+                    with as_output_errors(self.path):
+                        _write_all(file, piece)
+                with as_output_errors(self.path):
+                    os.fchmod(file.fileno(), 0o444)
+                    os.fsync(file.fileno())
+            blob = Blob(f"sha256:{hasher.hexdigest()}", size, media_type)
+            with as_output_errors(self.path):
+                partial.rename(self.blob_path(blob.digest))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return blob
+
+    def _checked(self, manifest: Manifest) -> bytes:
+        """The manifest as it will be read: what could not be read is not written."""
+        if manifest.blobs != tuple(blob for _, blob in sorted(self.blobs.items())):
+            _refuse_manifest("its blobs are not those that were added, sorted by digest", None)
+        data = manifest.to_json()
+        try:
+            Manifest.from_json(data)
+        except BundleError as error:
+            _refuse_manifest(error.what, error.where)
+        return data
 
     def _refuse_existing(self) -> None:
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
-            raise OutputError(
-                "the output exists already",
-                where=str(self.path),
-                advice="choose another output, or pass --overwrite (overwrite=True)",
-            )
-        if self.path.is_symlink() or not (self.path / "oci-layout").is_file():
+            raise _exists(self.path)
+        if self.path.is_symlink() or not (self.path / LAYOUT_FILE).is_file():
             raise OutputError(
                 "the output exists and is not a bundle, so it is not overwritten",
                 where=str(self.path),
@@ -175,59 +211,97 @@ class BundleWriter:
             )
 
 
-def _oci(blob: Blob) -> dict[str, Any]:
-    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
-
-
-@contextmanager
-def as_output_errors(path: Path) -> Iterator[None]:
-    """Turn operating system errors while writing to ``path`` into output errors."""
+def _pieces_of(path: Path) -> Iterator[bytes]:
     try:
-        yield
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                yield piece
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
-            f"a file cannot be written: {error.strerror or error}",
-            where=str(error.filename or path),
-            advice="make room on the disk and build again; nothing was left behind"
-            if full
-            else "choose an output directory that can be written",
+            f"a file for the bundle cannot be read: {error.strerror or error}",
+            where=str(path),
+            advice="it was made by the build; see whether something cleans up the directory",
         ) from error
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
+def _pieces(chunks: Iterable[Any]) -> Iterator[memoryview]:
+    """The same bytes in pieces that are neither empty nor large."""
+    for chunk in chunks:
+        view = memoryview(chunk)
+        if view.nbytes == 0:
+            continue
+        flat = view.cast("B")
+        for start in range(0, len(flat), _PIECE):
+            yield flat[start : start + _PIECE]
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with path.open("xb", buffering=0) as file:
+        _write_all(file, memoryview(data))
+        os.fchmod(file.fileno(), 0o644)
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+# --- failing ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_output_errors(path: Path) -> Generator[None]:
+    """Turn errors of the operating system, met while writing to ``path``, into output errors.
+
+    Raises:
+        OutputError: there was one.
+    """
     try:
-        os.fsync(handle)
+        yield
+    except OSError as error:
+        if error.errno in _EXISTS:
+            raise _exists(path) from error
+        advice = "choose an output directory that can be written; nothing was left behind"
+        if error.errno in _FULL:
+            advice = "make room on the disk and build again; nothing was left behind"
+        raise OutputError(
+            f"a file cannot be written: {error.strerror or error}",
+            where=str(path),
+            advice=advice,
+        ) from error
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(
+        "the output exists already",
+        where=str(path),
+        advice="choose another output, or pass --overwrite (overwrite=True)",
+    )
+
+
+def _refuse_manifest(what: str, where: str | None) -> NoReturn:
+    raise BundleError(
+        f"the manifest to be written is not valid: {what}",
+        where=where,
+        advice="a name or option given to the build may be at fault; if not, report this",
+    )
+
+
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, where it would end the process at once."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
     finally:
-        os.close(handle)
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed writers to this output left; put back what they had moved aside."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.[0-9a-f]{{8}}\.(partial|replaced)\Z")
-    for other in path.parent.iterdir():
-        match = pattern.match(other.name)
-        if match is None or _alive(int(match[1])):
-            continue
-        if match[2] == "replaced" and not os.path.lexists(path):
-            other.rename(path)
-        else:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
