@@ -123,6 +123,12 @@ def test_options_are_fixed_at_build(tmp_path: Path) -> None:
     assert 7 == manifest.report["loops"][0]["trips"]
 
 
+def test_an_option_overrides_one_among_the_example_inputs(tmp_path: Path) -> None:
+    example = {**EXAMPLE, "steps": 3}
+    partitioner.build(Pipeline(), example, output=tmp_path / "b", options={"steps": 6})
+    assert 6 == Bundle.open(tmp_path / "b").manifest.report["loops"][0]["trips"]
+
+
 def test_constants_and_inputs_as_outputs_and_unused_inputs(tmp_path: Path) -> None:
     def pipeline(x: torch.Tensor, unused: torch.Tensor) -> dict[str, Any]:
         return {"same": x, "fixed": torch.arange(3), "number": 5, "twice": x * 2}

@@ -63,7 +63,8 @@ def run_eager(
     arguments = {k: replace_leaves(v, k, replaced) for k, v in example_inputs.items()}
     mode = _Replay(drawn)
     with evaluation_mode(pipeline, find_modules(pipeline)), torch.random.fork_rng([]), mode:
-        result = pipeline(**arguments, **options)
+        # As in capture: an option given at build overrides the example.
+        result = pipeline(**{**arguments, **options})
     if next(drawn, None) is not None:
         raise CaptureError(
             "the pipeline drew fewer random numbers than when it was captured",
