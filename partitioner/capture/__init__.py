@@ -78,7 +78,8 @@ def capture(
     """
     modules = find_modules(pipeline, stages)
     register_dataclasses(dict(example_inputs))
-    recorder = Recorder(modules, _transparent(pipeline, modules, stages or {}))
+    named = {id(modules[name]) for name in stages or {}}
+    recorder = Recorder(modules, _transparent(pipeline, modules, stages or {}), named)
     with evaluation_mode(pipeline, modules) as trained, _python_random_watched():
         tensors: dict[str, torch.Tensor] = {}
 

@@ -9,7 +9,7 @@ The numbers in such tensors are never looked at: a stage is not run, it gives ze
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from partitioner.capture.aliases import Aliases, Geometry
 from partitioner.capture.draws import Streams, classify, is_random
 from partitioner.capture.numbers import canonical, functional
 from partitioner.capture.sources import calling_line, line_of_error
-from partitioner.capture.stages import StageGraph, export_stage, freeze, signature
+from partitioner.capture.stages import StageGraph, export_stage, freeze, holds_loop, signature
 from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand, Slot, Tape, Value
 from partitioner.errors import CaptureError, PartitionerError
 from partitioner.hostops import HostOp
@@ -60,10 +60,16 @@ class Recorder:
 
     Args:
         modules: the pipeline's modules by path; a stage is named after its path.
-        transparent: modules that are driver code, not stages.
+        transparent: ids of modules that are driver code, not stages.
+        leaves: ids of modules that are stages whatever they hold.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], transparent: set[int]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        transparent: set[int],
+        leaves: Collection[int] = (),
+    ) -> None:
         self.tape = Tape()
         self.stages: dict[Any, StageGraph] = {}
         self.host_ops: dict[str, HostOp] = {}
@@ -75,6 +81,7 @@ class Recorder:
         self._constants: dict[Any, tuple[StorageWeakRef, Constant]] = {}
         self._held: list[tuple[torch.Tensor, int]] = []
         self._graph_names: set[str] = set()
+        self._leaves = set(leaves)
         self._depth = 0
         self._paused = False
         self._thread = threading.get_ident()
@@ -384,6 +391,8 @@ class Recorder:
                 return original(module, *args, **kwargs)
             finally:
                 self._depth -= 1
+        if self._is_driver(module, args, kwargs):
+            return original(module, *args, **kwargs)
         stage = self._stage(module, sign, args, kwargs)
         operands = [self.operand(t) for t in tensors]
         operands += [self._append_draw(spec, type_) for spec, type_ in stage.draws]
@@ -406,6 +415,19 @@ class Recorder:
         for item, tensor in enumerate(results):
             self.aliases.follow(tensor, Value(index, item))
         return stage.rebuild(results)
+
+    def _is_driver(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a module called for the first time turns out to hold the loop itself."""
+        if id(module) in self._leaves:
+            return False
+        self._paused = True
+        try:
+            with _disable_current_modes():
+                found = holds_loop(module, args, kwargs)
+        finally:
+            self._paused = False
+        (self.transparent if found else self._leaves).add(id(module))
+        return found
 
     def _stage(
         self, module: nn.Module, sign: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

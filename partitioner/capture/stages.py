@@ -6,6 +6,7 @@ import functools
 import inspect
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,7 +26,11 @@ from partitioner.capture.tape import DrawSpec
 from partitioner.errors import CaptureError, UsageError
 from partitioner.program import TensorType, add_node
 
-__all__ = ["StageGraph", "export_stage", "find_modules", "freeze", "signature"]
+__all__ = ["StageGraph", "export_stage", "find_modules", "freeze", "holds_loop", "signature"]
+
+#: A part with this share of a module's parameters that is called this often makes it a driver.
+_LOOP_SHARE = 0.25
+_LOOP_CALLS = 3
 
 #: Ops of an exported graph that check and give nothing.
 _CHECKS = frozenset(
@@ -200,6 +205,41 @@ def _export(
             "needs values into a host op, or name inner modules as stages so that the code "
             "around them is captured as driver",
         ) from error
+
+
+def holds_loop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a module's forward calls one large part of itself over and over.
+
+    Such a module holds a sampler's loop: exported as a stage, it would be unrolled. It is run
+    without numbers to find out, and only until it is known.
+    """
+    heavy = sum(p.numel() for p in module.parameters()) * _LOOP_SHARE
+    counts: Counter[int] = Counter()
+
+    def count(called: nn.Module, given: Any) -> None:
+        counts[id(called)] += 1
+        if counts[id(called)] == _LOOP_CALLS:
+            raise _LoopFoundError
+
+    inner = [m for m in module.modules() if m is not module]
+    heavy_ones = [m for m in inner if 0 < heavy <= sum(p.numel() for p in m.parameters())]
+    hooks = [m.register_forward_pre_hook(count) for m in heavy_ones]
+    try:
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            fake = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
+            module(*fake[0], **fake[1])
+    except _LoopFoundError:
+        return True
+    except Exception:  # noqa: BLE001 - without numbers a sampler may fail; twice is enough then
+        return max(counts.values(), default=0) > 1
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return False
+
+
+class _LoopFoundError(Exception):
+    """Ends a run early."""
 
 
 def _result_registered(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -269,6 +269,34 @@ def test_a_named_stage_makes_what_holds_it_driver() -> None:
     assert 0.0 == largest_error(expected, actual)
 
 
+def test_a_module_that_holds_the_loop_is_driver() -> None:
+    model = Looping(lambda p, x, t, c, i: x + p.net(x, t, c))
+
+    def pipeline(cond: torch.Tensor) -> torch.Tensor:
+        return model(cond) * 2
+
+    captured, expected, actual = both(pipeline, CONDITION)
+    assert [6] == trips(captured)
+    assert ("model.net",) == captured.loops[0].stages
+    assert 0.0 == largest_error(expected, actual)
+
+
+def test_a_small_part_that_is_shared_makes_no_driver() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(8)
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(self.norm(self.norm(self.norm(x))))
+
+    block = Block()
+    captured, expected, actual = both(lambda x: block(x), {"x": torch.ones(2, 8)})
+    assert {"block": 1} == captured.stage_calls
+    assert 0.0 == largest_error(expected, actual)
+
+
 def test_a_stage_that_is_no_module_is_refused() -> None:
     with pytest.raises(UsageError, match="no module of this pipeline"):
         capture(Looping(None), CONDITION, stages={"denoiser": "nothing"})
