@@ -8,6 +8,7 @@ the weights of a bundle are stored once, however many segments read them.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 import warnings
@@ -108,6 +109,8 @@ class OnnxCompiler:
 
 def warm_up() -> None:
     """Export something small, so that the exporter's tables are made once and not in each job."""
+    # It would say for each op of torchvision that torchvision is not there.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         graph = fx.Graph()
         x = graph.placeholder("x")
