@@ -15,19 +15,20 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from partitioner import hostops
-from partitioner.capture.aliases import Aliases, Geometry
+from partitioner.capture.aliases import Aliases
+from partitioner.capture.constants import Constants
 from partitioner.capture.draws import Streams, classify, is_random
+from partitioner.capture.leaves import leaves_of, map_leaves, probe, written_by
+from partitioner.capture.modes import DispatchMode, FunctionMode, called, reading_error
 from partitioner.capture.numbers import canonical, functional
-from partitioner.capture.sources import calling_line, line_of_error
+from partitioner.capture.sources import calling_line
 from partitioner.capture.stages import StageGraph, export_stage, freeze, holds_loop, signature
 from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand, Slot, Tape, Value
-from partitioner.errors import CaptureError, PartitionerError
+from partitioner.errors import CaptureError
 from partitioner.hostops import HostOp
 from partitioner.program import TensorType
 
@@ -47,12 +48,6 @@ _SHAPE_ONLY = frozenset(
         "new_empty_strided",
     ]
 )
-
-#: Constants up to this size are copied when they go on the tape, since the driver may write to
-#: them later; larger ones are checked for that at the end.
-_SNAPSHOT_BYTES = 16 * 2**20
-
-_READS = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "item", "__index__"))
 
 
 class Recorder:
@@ -77,9 +72,7 @@ class Recorder:
         self.paths = {id(module): path for path, module in reversed(list(modules.items()))}
         self.transparent = transparent
         self.aliases = Aliases(self._emit_on_tape)
-        self._names = _parameter_names(modules)
-        self._constants: dict[Any, tuple[StorageWeakRef, Constant]] = {}
-        self._held: list[tuple[torch.Tensor, int]] = []
+        self.constants = Constants(modules)
         self._graph_names: set[str] = set()
         self._leaves = set(leaves)
         self._depth = 0
@@ -103,16 +96,10 @@ class Recorder:
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=[]))
             stack.enter_context(self._hooked())
-            stack.enter_context(_Functions(self))
-            stack.enter_context(_Dispatch(self))
-            result = _called(function, args)
-        for tensor, version in self._held:
-            if tensor._version != version:
-                raise CaptureError(
-                    f"the driver wrote to a constant of {tensor.nbytes} bytes "
-                    f"{list(tensor.shape)} after using it",
-                    advice="write the new value to a new tensor",
-                )
+            stack.enter_context(FunctionMode(self))
+            stack.enter_context(DispatchMode(self))
+            result = called(function, args)
+        self.constants.check_unchanged()
         return result
 
     @contextmanager
@@ -143,6 +130,10 @@ class Recorder:
 
     # --- operands ---
 
+    def is_followed(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor depends on an input."""
+        return self.aliases.is_followed(tensor)
+
     def operand(self, tensor: torch.Tensor) -> Operand:
         """What a tensor of the driver holds: a value on the tape, or a constant."""
         try:
@@ -153,24 +144,7 @@ class Recorder:
                 where=calling_line(),
                 advice="use an op that makes a new tensor (.clone(), torch.cat) here",
             ) from error
-        return value if value is not None else self._constant(tensor)
-
-    def _constant(self, tensor: torch.Tensor) -> Constant:
-        storage = StorageWeakRef(tensor.untyped_storage())
-        version = 0 if tensor.is_inference() else tensor._version
-        key = (storage.cdata, Geometry.of(tensor), version)
-        known = self._constants.get(key)
-        if known is not None:
-            return known[1]
-        name = self._names.get((storage.cdata, Geometry.of(tensor)))
-        with _disable_current_modes():
-            if name is None and tensor.nbytes <= _SNAPSHOT_BYTES:
-                constant = Constant(tensor.detach().clone())
-            else:
-                constant = Constant(tensor.detach(), name)
-                self._held.append((constant.tensor, constant.tensor._version))
-        self._constants[key] = (storage, constant)
-        return constant
+        return value if value is not None else self.constants.of(tensor)
 
     # --- ops ---
 
@@ -185,7 +159,7 @@ class Recorder:
         if name in _SHAPE_ONLY or not any(self.aliases.is_followed(t) for t in tensors):
             return func(*args, **kwargs)
         self._refuse_reading(func, name)
-        written = _written(func, args, kwargs)
+        written = written_by(func, args, kwargs)
         before = {id(t): self.operand(t) for t in tensors}
         bases = [self._begin_following(t) for t in written if not self.aliases.is_followed(t)]
         result = func(*args, **kwargs)
@@ -268,9 +242,9 @@ class Recorder:
             )
         pure_func, pure_args, pure_kwargs = pure
         with _disable_current_modes():
-            probe = _probe(pure_func, pure_args, pure_kwargs)
-        value: Operand = self._append(pure_func, pure_args, pure_kwargs, before, [probe], False)
-        value = self._fit(value, TensorType.of(probe), TensorType.of(target))
+            shaped = probe(pure_func, pure_args, pure_kwargs)
+        value: Operand = self._append(pure_func, pure_args, pure_kwargs, before, [shaped], False)
+        value = self._fit(value, TensorType.of(shaped), TensorType.of(target))
         self.aliases.write(target, value)
 
     def _fit(self, value: Operand, have: TensorType, want: TensorType) -> Operand:
@@ -302,9 +276,9 @@ class Recorder:
             return Slot(len(operands) - 1)
 
         with _disable_current_modes():
-            args, kwargs = _map_leaves(lambda v: self._as_operand(v, before), (args, kwargs))
+            args, kwargs = map_leaves(lambda v: self._as_operand(v, before), (args, kwargs))
             func, args, kwargs = canonical(func, args, kwargs, types[0], self._emit_on_tape)
-            args, kwargs = _map_leaves(slot, (args, kwargs))
+            args, kwargs = map_leaves(slot, (args, kwargs))
         self._refuse_unknown_sizes(operands)
         key = ("aten", func, freeze(args), freeze(kwargs), types)
         entry = Entry(
@@ -332,7 +306,7 @@ class Recorder:
     def _emit_on_tape(self, func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Operand:
         """An op that the driver did not call itself, on operands; constants fold at once."""
 
-        def probe(leaf: Any) -> Any:
+        def stand_in(leaf: Any) -> Any:
             if isinstance(leaf, torch.Tensor):
                 leaf = self.operand(leaf)
             if isinstance(leaf, Constant):
@@ -345,9 +319,9 @@ class Recorder:
             return leaf
 
         with _disable_current_modes():
-            real_args, real_kwargs = _map_leaves(probe, (args, kwargs))
+            real_args, real_kwargs = map_leaves(stand_in, (args, kwargs))
             result = func(*real_args, **real_kwargs)
-        if not any(isinstance(leaf, Value) for leaf in _leaves((args, kwargs))):
+        if not any(isinstance(leaf, Value) for leaf in leaves_of((args, kwargs))):
             return Constant(result)
         return self._append(func, args, kwargs, {}, [result], False)
 
@@ -491,68 +465,6 @@ class Recorder:
         return results
 
 
-class _Dispatch(TorchDispatchMode):
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        return self.recorder.dispatch(func, args, kwargs or {})
-
-
-class _Functions(TorchFunctionMode):
-    """Sees what never reaches the dispatcher: ``.numpy()`` and the like, and printing."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in _READS or name in ("__repr__", "__format__"):
-            tensor = args[0]
-            followed = isinstance(tensor, torch.Tensor) and self.recorder.aliases.is_followed(
-                tensor
-            )
-            if followed and name in _READS:
-                raise reading_error(f".{name}()")
-            if followed:
-                return (
-                    f"tensor(<input-dependent>, shape={list(tensor.shape)}, dtype={tensor.dtype})"
-                )
-        return func(*args, **(kwargs or {}))
-
-
-def _called(function: Callable[..., Any], args: dict[str, Any]) -> Any:
-    try:
-        return function(**args)
-    except PartitionerError:
-        raise
-    except Exception as error:
-        raise CaptureError(
-            f"the pipeline raised {type(error).__name__}: {error}",
-            where=line_of_error(error),
-            advice="check that the pipeline runs eagerly on the example inputs; a diffusers "
-            "pipeline takes prompt_embeds and negative_prompt_embeds in place of a prompt, since "
-            "tokenising is not done with tensors",
-        ) from error
-
-
-def reading_error(what: str) -> CaptureError:
-    """The error for Python code that looks at a number that only a request will decide."""
-    return CaptureError(
-        f"Python code reads the value of a tensor that depends on the pipeline's input ({what})",
-        where=calling_line(),
-        advice="keep the computation in tensors (torch.where instead of if), end the pipeline "
-        "with tensors (output_type='pt' in diffusers), or make the step that needs values a host "
-        "op (@partitioner.host_op)",
-    )
-
-
 def _host_on_constants(op: HostOp, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     token = hostops.recorder.set(None)
     try:
@@ -560,49 +472,3 @@ def _host_on_constants(op: HostOp, args: tuple[Any, ...], kwargs: dict[str, Any]
             return op(*args, **kwargs)
     finally:
         hostops.recorder.reset(token)
-
-
-def _parameter_names(modules: Mapping[str, nn.Module]) -> dict[Any, str]:
-    names: dict[Any, str] = {}
-    for path, module in modules.items():
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        for name, tensor in own:
-            key = (tensor.untyped_storage()._cdata, Geometry.of(tensor))
-            names.setdefault(key, f"{path}.{name}" if path else name)
-    return names
-
-
-def _written(
-    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
-    written: list[torch.Tensor] = []
-    for index, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is None or not argument.alias_info.is_write:
-            continue
-        value = args[index] if index < len(args) else kwargs.get(argument.name)
-        written += [t for t in pytree.tree_leaves(value) if isinstance(t, torch.Tensor)]
-    return written
-
-
-def _probe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """The op's result on meta tensors: its type without its work."""
-    meta = pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), (args, kwargs))
-    return func(*meta[0], **meta[1])
-
-
-def _leaves(value: Any) -> list[Any]:
-    found: list[Any] = []
-    _map_leaves(found.append, value)
-    return found
-
-
-def _map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    # Not pytree: dataclasses of the tape are leaves here, whatever is registered elsewhere.
-    if isinstance(value, tuple):
-        return tuple(_map_leaves(function, v) for v in cast("tuple[Any, ...]", value))
-    if isinstance(value, list):
-        return [_map_leaves(function, v) for v in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return {key: _map_leaves(function, v) for key, v in items}
-    return function(value)
