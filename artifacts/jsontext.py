@@ -18,8 +18,8 @@ __all__ = ["MAX_DEPTH", "MAX_INT", "MAX_ITEMS", "dumps", "loads"]
 #: Deepest nesting; a manifest needs about 12 and two more for each loop within a loop.
 MAX_DEPTH = 64
 
-#: Most values in a document. Python takes about 100 bytes for each, whatever the text's length.
-MAX_ITEMS = 4_000_000
+#: Most values in a document, so that reading one takes some hundred MiB at worst.
+MAX_ITEMS = 2_000_000
 
 #: Integers are those of 64 bits.
 MAX_INT = 2**63 - 1
@@ -79,6 +79,8 @@ def _reason(error: Exception) -> str:
 
 def _check_shape(data: bytes, what: str) -> None:
     """Bound depth and number of values before anything is built of them."""
+    if data.count(b'"') > 4 * MAX_ITEMS:
+        raise damaged(f"{what} has more than {4 * MAX_ITEMS} quotation marks")
     bare = _STRINGS.sub(b"", data)
     items = 1 + sum(bare.count(mark) for mark in (b",", b"[", b"{"))
     if items > MAX_ITEMS:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from partitioner.artifacts.codec import decode, encode, ordered
+from partitioner.artifacts.codec import decode, encode
 from partitioner.artifacts.faults import damaged, shown
 from partitioner.artifacts.jsontext import dumps, loads
+from partitioner.artifacts.kinds import Age, ordered
 from partitioner.errors import IncompatibleBundleError
 from partitioner.plan import Plan
 from partitioner.specs import InputSpec, TensorSpec
@@ -36,8 +37,7 @@ __all__ = [
 #: Written by this version.
 SCHEMA_VERSION = "1.0"
 
-#: The oldest version that is read. All later minor versions of its major version are read too;
-#: keys that a version newer than :data:`SCHEMA_VERSION` added are passed over.
+#: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
 
 #: Larger manifests are refused before they are read.
@@ -190,8 +190,7 @@ class Manifest:
                 f"the manifest has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read"
             )
         document = loads(data, "the manifest")
-        lenient = _is_newer(document)
-        manifest = cast(Manifest, decode(cls, document, lenient=lenient))
+        manifest = cast(Manifest, decode(cls, document, age=_age(document)))
         validate(manifest)
         return manifest
 
@@ -221,8 +220,8 @@ ordered(Manifest, "outputs")
 ordered(Plan, "outputs", "segments")
 
 
-def _is_newer(document: Any) -> bool:
-    """Whether the document is of a newer minor version than this one writes."""
+def _age(document: Any) -> Age:
+    """How the document's version stands to the one written."""
     if not isinstance(document, dict):
         raise damaged("the manifest is not a JSON object")
     text = cast("dict[str, Any]", document).get("schema_version")
@@ -236,7 +235,8 @@ def _is_newer(document: Any) -> bool:
         )
     if version < READABLE:
         raise _incompatible(version, "build the bundle anew with this partitioner")
-    return version > _parsed(SCHEMA_VERSION)
+    own = _parsed(SCHEMA_VERSION)
+    return "same" if version == own else "newer" if version > own else "older"
 
 
 def _parsed(version: str) -> tuple[int, int]:

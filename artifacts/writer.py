@@ -36,7 +36,7 @@ from partitioner.errors import BundleError, OutputError
 __all__ = ["BundleWriter", "as_output_errors"]
 
 #: Hashed and written in turn, while it is in the processor's cache.
-_PIECE = 2**20
+_PIECE = 2**18
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXISTS = (errno.EEXIST, errno.ENOTEMPTY)
