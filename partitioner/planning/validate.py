@@ -39,6 +39,7 @@ def validate_plan(program: Program, planned: Planned) -> None:
     )
     for name, info in plan.segments.items():
         _check_segment(name, info, planned.segments[name], program)
+    _check_inputs(program, plan)
     _check_constants(program, planned)
     _check_draws(program, plan)
     _Flow(plan).check()
@@ -143,6 +144,19 @@ class _Flow:
 
 def _texts(specs: Iterable[TensorSpec]) -> list[str]:
     return [str(spec) for spec in specs]
+
+
+def _check_inputs(program: Program, plan: Plan) -> None:
+    specs = {spec.name: spec.tensor for spec in program.inputs if spec.used}
+    _require(
+        plan.inputs.keys() == specs.keys(),
+        f"it takes the inputs {sorted(plan.inputs)}, not {sorted(specs)}",
+    )
+    for name, value in plan.inputs.items():
+        given = plan.values.get(value)
+        _require(
+            given == specs[name], f"the input {name!r} is {specs[name]}, but its value {given}"
+        )
 
 
 def _check_constants(program: Program, planned: Planned) -> None:
