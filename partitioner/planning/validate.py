@@ -10,6 +10,7 @@ shows that segments are convex and their order acyclic. Then
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from torch import fx
@@ -67,7 +68,7 @@ class _Flow:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.written: set[str] = set()
+        self.written: dict[str, None] = {}
         self.visible: set[str] = set()
 
     def check(self) -> None:
@@ -77,14 +78,14 @@ class _Flow:
         self.write((d.value for g in plan.draws for d in g.draws), "a draw")
         self.steps(plan.steps)
         self.read(plan.outputs.values(), "an output")
-        unused = plan.values.keys() - self.written
+        unused = plan.values.keys() - self.written.keys()
         _require(not unused, f"the values {sorted(unused)[:5]} are never written")
 
     def write(self, values: Iterable[str], who: str) -> None:
         for value in values:
             _require(value in self.plan.values, f"{who} writes {value!r}, which has no type")
             _require(value not in self.written, f"{who} writes {value!r} a second time")
-            self.written.add(value)
+            self.written[value] = None
             self.visible.add(value)
 
     def read(self, values: Iterable[str], who: str) -> None:
@@ -115,14 +116,15 @@ class _Flow:
         _require(step.trips >= 1, f"{who} makes {step.trips} trips")
         self.read((c.init for c in step.carries), who)
         self.read((s.source for s in step.slices), who)
-        # What is written inside cannot be seen from outside.
-        outer, self.visible = self.visible, set(self.visible)
+        before = len(self.written)
         self.write((c.inner for c in step.carries), who)
         self.write((s.inner for s in step.slices), who)
         self.steps(step.body)
         self.read((c.next for c in step.carries), who)
         self.read((s.inner for s in step.stacked), who)
-        self.visible = outer
+        # What is written inside cannot be seen from outside.
+        inside = islice(reversed(self.written), len(self.written) - before)
+        self.visible.difference_update(inside)
         self.write((c.final for c in step.carries if c.final is not None), who)
         self.write((s.result for s in step.stacked), who)
         self.loop_types(step, who)
