@@ -39,6 +39,9 @@ __all__ = ["OPSET", "OnnxCompiler", "is_lifted", "run"]
 #: no CPU kernel for and expands into many.
 OPSET = 20
 
+#: Names while exporting; the segment's own are put in afterwards.
+_INPUT, _OUTPUT = "segment_input_{}", "segment_output_{}"
+
 #: Constants up to this size travel with the graph, since the exporter looks at index and shape
 #: constants, and a small scale is better inside the file than outside.
 _SMALL_FLOAT_BYTES = 1024
@@ -153,7 +156,7 @@ def _module(
         with graph.inserting_after(position):
             position = graph.create_node("placeholder", f"weight_{len(names)}")
         position.meta["type"] = type_
-        names[name] = position.name
+        names[name] = f"/weight_{len(names)}"
     graph.erase_node(anchor)
     inputs = dict(zip(names, _weights(graph, len(names)), strict=True))
     for node in list(graph.nodes):
@@ -190,12 +193,35 @@ def _export(
                 opset_version=OPSET,
                 optimize=True,
                 verbose=False,
-                input_names=[*job["inputs"], *names.values()],
-                output_names=job["outputs"],
+                input_names=[_INPUT.format(i) for i in range(len(args))],
+                output_names=[_OUTPUT.format(i) for i in range(len(job["outputs"]))],
             )
-            return program.model_proto
+            model = program.model_proto
     except Exception as error:
         raise _export_error(error, graph) from error
+    outer = {_INPUT.format(i): n for i, n in enumerate([*job["inputs"], *names.values()])}
+    outer |= {_OUTPUT.format(i): n for i, n in enumerate(job["outputs"])}
+    _rename(model.graph, outer)
+    return model
+
+
+def _rename(graph: Any, outer: Mapping[str, str]) -> None:
+    """Give the segment's tensors their names, and all others names that cannot be the same.
+
+    The exporter numbers its values as capture does, so they would clash.
+    """
+
+    def renamed(name: str) -> str:
+        return outer.get(name, f"/{name}") if name else name
+
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = renamed(value.name)
+    for node in graph.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, outer)
 
 
 def _export_error(error: Exception, graph: fx.Graph) -> CompileError:

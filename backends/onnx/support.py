@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 
 from partitioner.backends.base import Rejected, Supported, Verdict
 from partitioner.program import TensorType
@@ -58,12 +62,40 @@ def _is_translated(op: Any) -> bool:
 
 
 @functools.cache
-def _decomposed() -> frozenset[Any]:
-    """Overloads that the exporter takes apart."""
+def _table() -> Any:
+    """How the exporter takes ops apart that it has no translation for."""
     from torch.onnx._internal.exporter import _decomp
 
-    table = cast(Any, _decomp).create_onnx_friendly_decomposition_table(set())
-    return frozenset(cast("dict[Any, Any]", table))
+    return cast(Any, _decomp).create_onnx_friendly_decomposition_table(set())
+
+
+#: op -> whether all its parts are translated.
+_divisible: dict[Any, bool] = {}
+
+
+def _comes_apart(node: fx.Node) -> bool:
+    """Whether an op is made of ops that are translated; found by taking it apart once."""
+    if node.target not in _divisible:
+        _divisible[node.target] = _try_apart(node)
+    return _divisible[node.target]
+
+
+def _try_apart(node: fx.Node) -> bool:
+    inputs = node.all_input_nodes
+
+    def run(*tensors: torch.Tensor) -> Any:
+        given = dict(zip(inputs, tensors, strict=True))
+        args, kwargs = map_arg((node.args, node.kwargs), cast(Any, given.__getitem__))
+        return cast(Any, node.target)(*cast(Any, args), **cast(Any, kwargs))
+
+    with FakeTensorMode(), torch.no_grad():
+        tensors = [n.meta["type"].empty("cpu") for n in inputs]
+        try:
+            parts = make_fx(run, decomposition_table=_table())(*tensors)
+        except Exception:  # noqa: BLE001 - whatever stops the exporter's own way stops the exporter
+            return False
+    called = [n.target for n in parts.graph.nodes if n.op == "call_function"]
+    return all(op is operator.getitem or _is_translated(op) for op in called)
 
 
 def _types(node: fx.Node) -> list[TensorType]:
@@ -73,14 +105,6 @@ def _types(node: fx.Node) -> list[TensorType]:
         parts = cast("tuple[Any, ...]", type_ if isinstance(type_, tuple) else (type_,))
         found += [part for part in parts if part is not None]
     return found
-
-
-def _is_composite(op: Any) -> bool:
-    """Whether torch itself defines the op by others, whatever the backend."""
-    return bool(
-        isinstance(op, torch._ops.OpOverload)
-        and torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
-    )
 
 
 def verdict(node: fx.Node, target: Target) -> Verdict:
@@ -93,6 +117,6 @@ def verdict(node: fx.Node, target: Target) -> Verdict:
         if None in type_.shape:
             return Rejected("dynamic-shape", "a size is known only at run time", source)
     op = node.target
-    if _is_translated(op) or op in _decomposed() or _is_composite(op):
+    if _is_translated(op) or _comes_apart(node):
         return Supported()
     return Rejected("op-unsupported", f"ONNX has no counterpart of {op}", source)

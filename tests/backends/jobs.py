@@ -1,0 +1,55 @@
+"""Jobs for the worker's tests."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from partitioner.errors import CompileError
+
+calls = 0
+
+
+def succeed(directory: Path) -> Any:
+    print("said on the way")
+    return {"answer": 42}
+
+
+def count(directory: Path) -> int:
+    global calls
+    calls += 1
+    return calls
+
+
+def crash(directory: Path) -> None:
+    ctypes.string_at(0)
+
+
+def be_killed(directory: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(directory: Path) -> None:
+    time.sleep(600)
+
+
+def eat_memory(directory: Path) -> None:
+    blocks = []
+    while True:
+        blocks.append(bytearray(2**30))
+
+
+def raise_error(directory: Path) -> None:
+    raise ValueError("nobody expected this")
+
+
+def raise_ours(directory: Path) -> None:
+    raise CompileError("the op is strange", where="model.py:7", advice="use another")
+
+
+def parent_pid(directory: Path) -> int:
+    return os.getppid()
