@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from torch import fx
 
 from partitioner.interpreter import run_program
+from partitioner.passes.pipeline import DEFAULT, parse_pipeline, run_pipeline
 from partitioner.planning.graphs import live_nodes
 from partitioner.planning.placement import place
 from partitioner.planning.segments import Part, cut_graph
 from partitioner.program import Program, is_getitem
+from tests.programs import programs as programs_of_passes
 
 from .simulate import random_inputs, run_by_runtime, simulate
 from .sketch import TWO, Judge, plan
@@ -41,6 +43,17 @@ def test_a_plan_computes_what_its_program_computes(program: Program):
         planned = plan(program, second)
         assert_same(expected, simulate(planned, program, inputs))
         assert_same(expected, run_by_runtime(planned, program, inputs))
+
+
+@given(programs_of_passes())
+@settings(SETTINGS, max_examples=40)
+def test_so_does_a_plan_of_what_the_passes_leave(program: Program):
+    program, _ = run_pipeline(program, parse_pipeline(DEFAULT))
+    inputs = random_inputs(program)
+    expected = run_program(program, inputs)
+    planned = plan(program, lambda node: "sin" in str(node.target))
+    assert_same(expected, simulate(planned, program, inputs))
+    assert_same(expected, run_by_runtime(planned, program, inputs))
 
 
 @given(programs())
