@@ -21,13 +21,16 @@ import re
 import shutil
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["Staging", "sync_directory"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+#: What file systems answer that do not know a call.
+_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Staging:
@@ -72,7 +75,9 @@ class Staging:
         else:
             replaced = self._move_aside()
         self._unlock()
-        sync_directory(self.target.parent)
+        # The output is whole and has its name; that this outlasts a power cut is only hoped for.
+        with suppress(OSError):
+            sync_directory(self.target.parent)
         if replaced is not None:
             shutil.rmtree(replaced, ignore_errors=True)
 
@@ -94,14 +99,17 @@ class Staging:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory outlast a power cut.
+    """Make the names in a directory outlast a power cut, where the file system can.
 
     Raises:
-        OSError: the file system says no.
+        OSError: the disk failed.
     """
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
     finally:
         os.close(handle)
 
@@ -180,6 +188,6 @@ def _exchange(one: Path, other: Path) -> bool:
     if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP):
+    if code in (*_CANNOT, errno.EXDEV):
         return False
     raise OSError(code, os.strerror(code), str(other))

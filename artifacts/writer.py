@@ -150,8 +150,7 @@ class BundleWriter:
             _write_file(staging.path / INDEX_FILE, write_index(image))
             for directory in (self.blobs_dir, self.blobs_dir.parent, staging.path):
                 sync_directory(directory)
-            self._refuse_existing()
-            staging.publish(replace=self.overwrite)
+            self._publish(staging)
         self._staging = None
         self._stack.close()
         return image.digest
@@ -186,6 +185,15 @@ class BundleWriter:
             partial.unlink(missing_ok=True)
             raise
         return blob
+
+    def _publish(self, staging: Staging) -> None:
+        self._refuse_existing()
+        try:
+            staging.publish(replace=self.overwrite)
+        except OSError as error:
+            if error.errno in _EXISTS:
+                raise _exists(self.path) from error
+            raise
 
     def _checked(self, manifest: Manifest) -> bytes:
         """The manifest as it will be read: what could not be read is not written."""
@@ -260,8 +268,6 @@ def as_output_errors(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _EXISTS:
-            raise _exists(path) from error
         advice = "choose an output directory that can be written; nothing was left behind"
         if error.errno in _FULL:
             advice = "make room on the disk and build again; nothing was left behind"

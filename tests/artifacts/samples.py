@@ -34,7 +34,8 @@ from partitioner.plan import (
 )
 from partitioner.specs import Image, InputSpec, Noise, TensorSpec
 
-__all__ = ["BLOBS", "GRAPH", "PARITY", "TABLES", "WEIGHTS", "manifest", "ref", "write_bundle"]
+__all__ = ["BLOBS", "GRAPH", "PARITY", "TABLES", "WEIGHTS", "listed", "manifest", "ref"]
+__all__ += ["write_bundle"]
 
 GRAPH = b"a compiled graph"
 WEIGHTS = bytes(range(256)) * 4
@@ -51,6 +52,11 @@ BLOBS = {
 STATE = TensorSpec("float32", (1, 4))
 NUMBER = TensorSpec("int64", ())
 MESH = TensorSpec("float64", (None, 3))
+
+
+def listed(path: Path) -> list[str]:
+    """The names in a directory."""
+    return sorted(entry.name for entry in path.iterdir())
 
 
 def ref(data: bytes, offset: int, nbytes: int) -> ConstantRef:

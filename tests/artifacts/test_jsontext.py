@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partitioner.artifacts.jsontext import MAX_DEPTH, MAX_INT, MAX_ITEMS, dumps, loads
@@ -23,6 +23,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_round_trip(value: Any) -> None:
     data = dumps(value)
@@ -30,6 +31,7 @@ def test_round_trip(value: Any) -> None:
     assert data == dumps(loads(data, "it"))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT, st.integers(0, 9), min_size=2))
 def test_equal_values_give_equal_bytes(value: dict[str, int]) -> None:
     assert dumps(value) == dumps(dict(reversed(value.items())))
