@@ -440,11 +440,13 @@ def test_a_living_process_is_let_be(tmp_path: Path) -> None:
 
 
 def test_the_handler_of_sigterm_is_put_back(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    assert signal.SIG_DFL == before
-    with BundleWriter(tmp_path / "b"):
-        assert signal.SIG_DFL != signal.getsignal(signal.SIGTERM)
-    assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with BundleWriter(tmp_path / "b"):
+            assert signal.SIG_DFL != signal.getsignal(signal.SIGTERM)
+        assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_handler_of_the_program_is_let_be(tmp_path: Path) -> None:

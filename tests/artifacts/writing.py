@@ -6,6 +6,7 @@ Run as ``python -m tests.artifacts.writing OUTPUT MODE``; prints a line when it 
 from __future__ import annotations
 
 import resource
+import signal
 import sys
 import time
 
@@ -16,6 +17,9 @@ MIB = b"x" * 2**20
 
 
 def main(output: str, mode: str) -> None:
+    # A shell that runs the tests in the background has SIGINT ignored, for us too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if mode == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
     try:
