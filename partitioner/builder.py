@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 import partitioner
 from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
+from partitioner.artifacts.names import check_label
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions
@@ -27,8 +29,10 @@ from partitioner.backends.worker import stop_worker
 from partitioner.capture import Captured, capture
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.capture.structure import named_tensors
+from partitioner.errors import BundleError, UsageError
 from partitioner.parity import check_outputs, check_segments, keep_evidence, write_sample
 from partitioner.passes.pipeline import DEFAULT, Observer, dump_to, parse_pipeline, run_pipeline
+from partitioner.plan import Plan
 from partitioner.planning.plan import HostCall, Planned, make_plan
 from partitioner.planning.segments import Segment
 from partitioner.program import Program
@@ -122,6 +126,8 @@ def build(
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
     hardware = find_target(target)
+    label = name or _label(module)
+    _check_labels(label, version)
     pipeline = parse_pipeline(passes)
     options = dict(options or {})
     phase = _Phases(progress)
@@ -158,12 +164,12 @@ def build(
         with phase("bundle"):
             report = _report(captured, records)
             manifest = Manifest(
-                name=name or _label(module),
+                name=label,
                 version=version,
                 target=hardware.name,
                 inputs=program.inputs,
                 outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
-                plan=planned.plan,
+                plan=_portable_plan(planned.plan),
                 artifacts=artifacts,
                 constants=constants,
                 blobs=tuple(writer.blobs[digest] for digest in sorted(writer.blobs)),
@@ -208,8 +214,10 @@ def _workdir(writer: BundleWriter) -> Generator[Path, None, None]:
     try:
         with as_output_errors(path):
             yield path
-    except KeyboardInterrupt:
-        stop_worker()
+    except BaseException as error:
+        # Whatever ends the build from outside must not leave a compiler running.
+        if not isinstance(error, Exception):
+            stop_worker()
         raise
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -374,7 +382,21 @@ class _Source:
 
 def _label(module: Any) -> str:
     own = getattr(module, "__name__", None)
-    return str(own or type(module).__name__).lower()
+    text = re.sub(r"\W+", "-", str(own or type(module).__name__)).strip("-")
+    return text.lower() or "pipeline"
+
+
+def _check_labels(name: str, version: str) -> None:
+    """Before the work, not after it.
+
+    Raises:
+        UsageError: a label that a manifest does not take.
+    """
+    try:
+        check_label(name, "the bundle's name")
+        check_label(version, "the bundle's version")
+    except BundleError as error:
+        raise UsageError(error.what, advice="use printable text without slashes") from error
 
 
 def _toolchain() -> dict[str, str]:
@@ -388,19 +410,40 @@ def _toolchain() -> dict[str, str]:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON values; what is no JSON value by its text."""
+    """Options as JSON values; what is none by its type, since its text may hold an address."""
     plain: dict[str, Any] = {}
     for name, value in options.items():
         simple = value is None or isinstance(value, bool | int | float | str)
-        plain[name] = value if simple else repr(value)
+        plain[name] = value if simple else type(value).__name__
     return plain
+
+
+def _portable(source: str) -> str:
+    """A source line without the folders that differ from machine to machine.
+
+    The bundle's digest must not depend on where the model lies; a file and its folder are enough
+    to find the line by.
+    """
+    path, colon, rest = source.rpartition(":")
+    return f"{'/'.join(Path(path).parts[-2:])}{colon}{rest}" if path else source
+
+
+def _portable_plan(plan: Plan) -> Plan:
+    segments = {
+        name: replace(info, sources=tuple(_portable(s) for s in info.sources))
+        for name, info in plan.segments.items()
+    }
+    return replace(plan, segments=segments)
 
 
 def _report(captured: Captured, records: Any) -> dict[str, Any]:
     # No seconds here: the report is part of the bundle, whose digest must not depend on them.
     rows = [{k: v for k, v in asdict(r).items() if k != "seconds"} for r in records]
     return {
-        "loops": [{**asdict(loop), "stages": list(loop.stages)} for loop in captured.loops],
+        "loops": [
+            {**asdict(loop), "stages": list(loop.stages), "source": _portable(loop.source)}
+            for loop in captured.loops
+        ],
         "stage_calls": dict(captured.stage_calls),
         "warnings": list(captured.warnings),
         "passes": rows,

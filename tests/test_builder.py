@@ -247,6 +247,12 @@ def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
         partitioner.build(Pipeline(), EXAMPLE, target="inf2", output=tmp_path / "b")
 
 
+def test_a_label_that_no_manifest_takes_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="malformed name"):
+        partitioner.build(Pipeline(), EXAMPLE, name="../x", output=tmp_path / "b")
+    assert [] == left_over(tmp_path)
+
+
 def test_an_op_that_nothing_supports_names_the_line(tmp_path: Path) -> None:
     def pipeline(x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.lu_factor(x)[0]
@@ -293,7 +299,9 @@ def test_a_wrong_segment_is_named_and_its_evidence_kept(
 
 def _build_script(output: Path) -> list[str]:
     script = f"""
-        import sys
+        import signal, sys
+        # Background jobs of a shell inherit an ignored SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
         import partitioner
         from tests.test_builder import EXAMPLE, Pipeline
