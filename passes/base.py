@@ -16,6 +16,7 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from partitioner.errors import PassError, ProgramError
+from partitioner.passes.notes import collected_notes
 from partitioner.program import Program
 from partitioner.verifier import verify
 
@@ -24,37 +25,68 @@ __all__ = ["Pass", "PassResult", "fingerprint"]
 
 @dataclass(frozen=True)
 class PassResult:
-    """What came out, and whether it differs from what went in."""
+    """What came out of a pass.
+
+    Attributes:
+        program: well-formed.
+        modified: whether it differs from what went in.
+        notes: what the pass said it did.
+        fingerprint: of the program.
+    """
 
     program: Program
     modified: bool
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Base of all passes. Subclasses set ``name`` and implement ``apply``."""
+    """Base of all passes. Subclasses set ``name`` and implement ``apply``.
+
+    Attributes:
+        tolerance: relative error that the pass may bring in itself, for
+            :mod:`partitioner.passes.checked`. The default is that of another order of float32
+            arithmetic; a pass that only moves or removes ops says 0.0, and is held to every bit.
+        keeps_values: whether a node that keeps its graph, name and type keeps its value, each
+            time that it runs. A pass that gives old names new meanings (trips that are peeled
+            off, rows that are put in another order) says False; then only the program's outputs
+            are held to the tolerance.
+    """
 
     name: ClassVar[str]
+    tolerance: ClassVar[float] = 1e-5
+    keeps_values: ClassVar[bool] = True
 
     def apply(self, program: Program) -> bool:
-        """Change ``program`` in place; whether anything changed."""
+        """Change ``program`` in place; whether anything changed.
+
+        A pass says what it did with :func:`partitioner.passes.notes.note`.
+        """
         raise NotImplementedError
 
-    def run(self, program: Program) -> PassResult:
+    def run(self, program: Program, *, known: str | None = None) -> PassResult:
         """Run on a copy, and check the contract.
+
+        Args:
+            known: the fingerprint in the result of the pass that made ``program``, which has
+                verified it; saves looking at every node twice more.
 
         Raises:
             PassError: the program was malformed before, or is after; or the claim about having
                 changed it is wrong.
         """
-        self._verified(program, "was given")
+        if known is None:
+            self._verified(program, "was given")
+            known = fingerprint(program)
         result = program.copy()
-        claimed = self.apply(result)
+        with collected_notes() as notes:
+            claimed = self.apply(result)
         self._verified(result, "made")
-        changed = fingerprint(program) != fingerprint(result)
-        if changed and not claimed:
+        found = fingerprint(result)
+        if found != known and not claimed:
             raise PassError(f"pass {self.name!r} changed the program and says it did not")
-        return PassResult(result, changed)
+        return PassResult(result, found != known, tuple(notes), found)
 
     def _verified(self, program: Program, verb: str) -> None:
         try:
