@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from partitioner.passes.base import Pass
-from partitioner.program import Program, TensorType
+from partitioner.program import Program, TensorType, add_node, node_type
 
 __all__ = ["Normalise"]
 
@@ -100,10 +100,59 @@ def _rewrite(node: fx.Node) -> bool:
         node.args = (node.args[0],)
         node.kwargs = {"dtype": cast(TensorType, type_).dtype}
         return True
+    if node.target is aten.convolution.default:
+        return _named_convolution(node)
+    if node.target is aten.scaled_dot_product_attention.default:
+        return _with_heads(node)
     if node.target is aten._unsafe_index.Tensor:
         node.target = aten.index.Tensor
         return True
     return False
+
+
+_CONVOLUTIONS = {
+    1: (aten.conv1d.default, aten.conv_transpose1d.default),
+    2: (aten.conv2d.default, aten.conv_transpose2d.input),
+    3: (aten.conv3d.default, aten.conv_transpose3d.input),
+}
+
+
+def _named_convolution(node: fx.Node) -> bool:
+    """``convolution`` is what the others are made of; its arguments say which of them it is."""
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = node.args
+    dims = len(cast("list[int]", stride))
+    rank = len(cast(TensorType, cast(fx.Node, weight).meta["type"]).shape)
+    if dims not in _CONVOLUTIONS or rank != dims + 2:
+        return False
+    node.target = _CONVOLUTIONS[dims][bool(transposed)]
+    if transposed:
+        node.args = (x, weight, bias, stride, padding, output_padding, groups, dilation)
+    else:
+        node.args = (x, weight, bias, stride, padding, dilation, groups)
+    return True
+
+
+def _with_heads(node: fx.Node) -> bool:
+    """Attention without an axis of heads gets one of size 1: backends expect it."""
+    result = cast(TensorType, node.meta["type"])
+    if len(result.shape) != 3:
+        return False
+    operands = [n for n in node.all_input_nodes if len(node_type(n).shape) == 3]
+    with node.graph.inserting_before(node):
+        for operand in operands:
+            type_ = node_type(operand)
+            wide = TensorType((type_.shape[0], 1, *type_.shape[1:]), type_.dtype)
+            headed = _op(node, aten.unsqueeze.default, (operand, 1), wide)
+            node.replace_input_with(operand, headed)
+    node.meta["type"] = TensorType((result.shape[0], 1, *result.shape[1:]), result.dtype)
+    with node.graph.inserting_after(node):
+        plain = _op(node, aten.reshape.default, (node, list(result.shape)), result)
+    node.replace_all_uses_with(plain, delete_user_cb=lambda user: user is not plain)
+    return True
+
+
+def _op(like: fx.Node, target: Any, args: tuple[Any, ...], type_: TensorType) -> fx.Node:
+    return add_node(like.graph, "call_function", target, args, type=type_, like=like)
 
 
 def _shape(node: fx.Node) -> Any:

@@ -9,7 +9,7 @@ The numbers in such tensors are never looked at: a stage is not run, it gives ze
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -31,6 +31,8 @@ from partitioner.capture.tape import Constant, DrawSpec, Entry, Number, Operand,
 from partitioner.errors import CaptureError
 from partitioner.hostops import HostOp
 from partitioner.program import TensorType
+
+aten = torch.ops.aten
 
 __all__ = ["Recorder"]
 
@@ -158,7 +160,10 @@ class Recorder:
         name = func.name().split("::")[1].split(".")[0]
         if name in _SHAPE_ONLY or not any(self.aliases.is_followed(t) for t in tensors):
             return func(*args, **kwargs)
-        self._refuse_reading(func, name)
+        if func is aten.index.Tensor:
+            args = self._with_fixed_masks(args)
+            tensors = [t for t in pytree.tree_leaves(args) if isinstance(t, torch.Tensor)]
+        self._refuse_reading(func, name, args)
         written = written_by(func, args, kwargs)
         before = {id(t): self.operand(t) for t in tensors}
         bases = [self._begin_following(t) for t in written if not self.aliases.is_followed(t)]
@@ -171,7 +176,24 @@ class Recorder:
             self._record_op(func, args, kwargs, before, result)
         return result
 
-    def _refuse_reading(self, func: torch._ops.OpOverload, name: str) -> None:
+    def _with_fixed_masks(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of ``index`` with masks that no input has a part in as the places they name."""
+        places: list[Any] = []
+        for index in args[1]:
+            is_mask = isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+            if is_mask and not self.aliases.is_followed(index):
+                with _disable_current_modes():
+                    places += index.nonzero(as_tuple=True)
+            else:
+                places.append(index)
+        return (args[0], places)
+
+    def _refuse_reading(
+        self, func: torch._ops.OpOverload, name: str, args: tuple[Any, ...]
+    ) -> None:
+        if func is aten.index.Tensor and not _masks(args[1]):
+            # Its shape depends on data only where a mask does.
+            return
         reads = torch.Tag.data_dependent_output in func.tags or name in ("equal", "is_nonzero")
         if reads:
             raise reading_error(f"{name!r}")
@@ -472,3 +494,8 @@ def _host_on_constants(op: HostOp, args: tuple[Any, ...], kwargs: dict[str, Any]
             return op(*args, **kwargs)
     finally:
         hostops.recorder.reset(token)
+
+
+def _masks(indices: Iterable[Any]) -> list[torch.Tensor]:
+    tensors = [index for index in indices if isinstance(index, torch.Tensor)]
+    return [index for index in tensors if index.dtype in (torch.bool, torch.uint8)]
