@@ -12,6 +12,7 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from partitioner.passes.base import Pass
+from partitioner.passes.dependence import LoopSite, loop_sites
 from partitioner.program import STRUCTURAL, Program
 
 __all__ = ["EliminateCommon"]
@@ -83,14 +84,33 @@ def _merge_nodes(graph: fx.Graph) -> bool:
     return modified
 
 
+def _merge_invariants(site: LoopSite) -> bool:
+    """Read what a body is given twice only once."""
+    first: dict[fx.Node, fx.Node] = {}
+    modified = False
+    start = site.carries + site.slices
+    for outer, inner in list(zip(site.given, site.inner, strict=True))[start:]:
+        kept = first.setdefault(outer, inner)
+        if kept is not inner and inner.users:
+            inner.replace_all_uses_with(kept)
+            modified = True
+    return modified
+
+
 @dataclass(frozen=True)
 class EliminateCommon(Pass):
     """Common subexpressions, per graph, and equal constants."""
 
     name: ClassVar[str] = "eliminate-common"
+    tolerance: ClassVar[float] = 0.0
 
     def apply(self, program: Program) -> bool:
         modified = _merge_constants(program)
         for _, graph in program.all_graphs():
             modified |= _merge_nodes(graph)
+        # Loops come after what they are given, and bodies after the main graph.
+        for site in loop_sites(program):
+            if _merge_invariants(site):
+                _merge_nodes(site.body)
+                modified = True
         return modified

@@ -168,6 +168,7 @@ class EliminateDead(Pass):
     """Remove what nothing uses, until there is no more."""
 
     name: ClassVar[str] = "eliminate-dead"
+    tolerance: ClassVar[float] = 0.0
 
     def apply(self, program: Program) -> bool:
         modified = False

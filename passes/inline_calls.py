@@ -63,6 +63,7 @@ class InlineCalls(Pass):
     """Inline what is called once; drop graphs that are never called."""
 
     name: ClassVar[str] = "inline-calls"
+    tolerance: ClassVar[float] = 0.0
 
     def apply(self, program: Program) -> bool:
         modified = _drop_unused(program)

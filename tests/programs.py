@@ -51,7 +51,8 @@ class Maker:
     def ops(self, graph: fx.Graph, values: list[fx.Node], depth: int) -> None:
         """Append random nodes to a graph; ``values`` are what they may use."""
         for _ in range(self.draw(st.integers(0, 5))):
-            kind = self.draw(st.sampled_from(["unary", "binary", "number", "constant", "nest"]))
+            kinds = ["unary", "binary", "number", "constant", "batch", "nest"]
+            kind = self.draw(st.sampled_from(kinds))
             pick = st.sampled_from(values)
             if kind == "constant":
                 values.append(self.constant(graph))
@@ -60,6 +61,8 @@ class Maker:
             elif kind == "number":
                 number = self.draw(st.sampled_from([0.5, 1.0, 2]))
                 self.add(graph, values, aten.mul.Tensor, self.draw(pick), number)
+            elif kind == "batch":
+                self.batch(graph, values)
             elif kind == "binary" or depth == 0:
                 op = self.draw(st.sampled_from(BINARY))
                 self.add(graph, values, op, self.draw(pick), self.draw(pick))
@@ -68,6 +71,45 @@ class Maker:
 
     def add(self, graph: fx.Graph, values: list[fx.Node], op: Any, *args: Any) -> None:
         values.append(add_node(graph, "call_function", op, args, type=TYPE, source="model.py:1"))
+
+    def batch(self, graph: fx.Graph, values: list[fx.Node]) -> None:
+        """Work on two values in one, as guidance does, and take it apart again."""
+        pick = st.sampled_from(values)
+        rows = TensorType((4, 3), torch.float32)
+        halves = [self.draw(pick), self.draw(pick)]
+        joined = add_node(graph, "call_function", aten.cat.default, (halves, 0), type=rows)
+        wholes = [joined]
+        for _ in range(self.draw(st.integers(0, 3))):
+            op = self.draw(
+                st.sampled_from((*UNARY, *BINARY, aten.softmax.int, aten.matmul.default))
+            )
+            given: tuple[Any, ...] = (self.draw(st.sampled_from(wholes)),)
+            if op in BINARY:
+                given = (*given, self.draw(st.sampled_from(wholes)))
+            elif op is aten.softmax.int:
+                given = (*given, self.draw(st.sampled_from([0, -1])))
+            elif op is aten.matmul.default:
+                given = (*given, self.square(graph))
+            wholes.append(
+                add_node(graph, "call_function", op, given, type=rows, source="model.py:2")
+            )
+        if self.draw(st.booleans()):
+            split = add_node(
+                graph, "call_function", aten.split.Tensor, (wholes[-1], 2, 0), type=(TYPE, TYPE)
+            )
+            for index in self.draw(st.sampled_from([(0,), (1,), (0, 1)])):
+                values.append(
+                    add_node(graph, "call_function", operator.getitem, (split, index), type=TYPE)
+                )
+        else:
+            start = self.draw(st.integers(0, 2))
+            self.add(graph, values, aten.slice.Tensor, wholes[-1], 0, start, start + 2)
+
+    def square(self, graph: fx.Graph) -> fx.Node:
+        """A weight."""
+        name = "stage0.square"
+        self.program.constants.setdefault(name, torch.randn(3, 3, generator=rng(5)))
+        return add_node(graph, "get_attr", name, type=TensorType((3, 3), torch.float32))
 
     def body(self, inputs: int, outputs: int, depth: int) -> str:
         graph = fx.Graph()

@@ -52,9 +52,13 @@ def loops(plan: Plan) -> list[int]:
     return [step.trips for step in plan.steps if isinstance(step, Loop)]
 
 
-def denoiser_segments(plan: Plan, stage: str) -> list[str]:
-    """Segments that hold the denoiser's nodes."""
-    return [name for name, info in plan.segments.items() if stage in info.stages]
+def denoiser_segments(plan: Plan, stage: str) -> set[str]:
+    """Segments that loops run and that hold the denoiser's nodes.
+
+    What of it needs no carried value stands before the loop.
+    """
+    looped = {name for step in plan.steps if isinstance(step, Loop) for name in calls(step.body)}
+    return {name for name in looped if stage in plan.segments[name].stages}
 
 
 def relative(expected: Any, actual: Any) -> float:

@@ -43,11 +43,14 @@ def ops(graph: fx.Graph) -> list[str]:
 def test_a_pass_keeps_the_result_and_is_done_at_once(name: str, program: Program) -> None:
     inputs = inputs_of(program)
     expected = run_program(program, inputs)
-    once = parse_pipeline(name)[0].run(program)
+    (one,) = parse_pipeline(name)
+    once = one.run(program)
     actual = run_program(once.program, {k: inputs[k] for k in inputs_of(once.program)})
+    # Passes that only move things are held to more than the default; those that round, to less.
+    tolerance = one.tolerance if one.tolerance > 1e-5 else 1e-6
     for key, value in expected.items():
-        torch.testing.assert_close(actual[key], value, rtol=1e-6, atol=1e-6)
-    assert not parse_pipeline(name)[0].run(once.program).modified
+        torch.testing.assert_close(actual[key], value, rtol=tolerance, atol=tolerance)
+    assert not one.run(once.program).modified
 
 
 @given(program=programs())
