@@ -23,6 +23,7 @@ from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import ConstantRef
 from partitioner.backends.base import Compiled, CompileOptions, Verdict
 from partitioner.backends.graphs import from_json, identifier, to_json
+from partitioner.backends.onnx.packed import write_packed
 from partitioner.backends.onnx.support import verdict
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
@@ -58,6 +59,7 @@ class OnnxCompiler:
     """The backend ``onnx`` at build time."""
 
     name = "onnx"
+    compresses = True
 
     def verdict(self, node: fx.Node, target: Target) -> Verdict:
         """See :func:`partitioner.backends.onnx.support.verdict`."""
@@ -147,6 +149,7 @@ def _module(
 ) -> tuple[fx.GraphModule, dict[str, str]]:
     """A module whose lifted constants are inputs behind its own; constant -> input name."""
     root = nn.Module()
+    write_packed(graph)
     names: dict[str, str] = {}
     last = [n for n in graph.nodes if n.op == "placeholder"]
     with graph.inserting_before(next(iter(graph.nodes))):

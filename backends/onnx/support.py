@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
 from partitioner.backends.base import Rejected, Supported, Verdict
+from partitioner.backends.onnx.packed import PACKED
 from partitioner.program import TensorType
 
 if TYPE_CHECKING:
@@ -107,9 +108,20 @@ def _types(node: fx.Node) -> list[TensorType]:
     return found
 
 
+def _casts_a_weight(node: fx.Node) -> bool:
+    """Whether a weight is stored in bfloat16 and cast up: there is no arithmetic in that."""
+    if node.target is not torch.ops.aten._to_copy.default:
+        return False
+    weight = cast(fx.Node, node.args[0])
+    stored = weight.op == "get_attr" and node.meta["type"].dtype in _DTYPES
+    return stored and weight.meta["type"].dtype == torch.bfloat16
+
+
 def verdict(node: fx.Node, target: Target) -> Verdict:
     """Whether the exporter and ONNX Runtime's CPU kernels take a node."""
     source = cast(str, node.meta.get("source", ""))
+    if _casts_a_weight(node):
+        return Supported()
     for type_ in _types(node):
         if type_.dtype not in _DTYPES:
             name = str(type_.dtype).removeprefix("torch.")
@@ -117,6 +129,8 @@ def verdict(node: fx.Node, target: Target) -> Verdict:
         if None in type_.shape:
             return Rejected("dynamic-shape", "a size is known only at run time", source)
     op = node.target
+    if op in PACKED:
+        return Supported()
     if _is_translated(op) or _comes_apart(node):
         return Supported()
     return Rejected("op-unsupported", f"ONNX has no counterpart of {op}", source)

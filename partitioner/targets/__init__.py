@@ -25,6 +25,8 @@ class Target:
         note: for people.
         aliases: other names of it.
         dtypes: what tensor ops compute in, by NumPy name.
+        arithmetic: the small floats among them that products are faster in; others are only
+            stored.
         static_shapes: whether every size that a tensor op sees must be known at build time.
         sources: where the facts come from.
     """
@@ -37,6 +39,7 @@ class Target:
     note: str
     aliases: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    arithmetic: tuple[str, ...] = ()
     static_shapes: bool = True
     sources: tuple[str, ...] = ()
 

@@ -1,0 +1,225 @@
+"""Dtypes: those a target has, those that were asked for, and what becomes of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import partitioner
+from partitioner.artifacts.bundle import Bundle
+from partitioner.errors import PassError, UsageError
+from partitioner.interpreter import run_program
+from partitioner.passes.autocast import LOW, WIDE
+from partitioner.passes.ops import op_name
+from partitioner.passes.pipeline import DEFAULT, parse_pipeline
+from partitioner.precision import for_target, parse_precision, tolerance_of
+from partitioner.program import Program, TensorType
+from partitioner.targets import find_target
+from tests.passes.models import WIDTH, Guided
+from tests.passes.running import after, captured, difference, values_of
+
+CONDITION = torch.randn(1, 5, WIDTH, generator=torch.Generator().manual_seed(3))
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@pytest.fixture(scope="module")
+def guided() -> Program:
+    program, _ = after(captured(Guided(), condition=CONDITION), DEFAULT)
+    return program
+
+
+def dtypes(program: Program) -> set[torch.dtype]:
+    found: set[torch.dtype] = set()
+    for _, graph in program.all_graphs():
+        for node in graph.nodes:
+            type_: Any = node.meta.get("type")
+            parts = type_ if isinstance(type_, tuple) else (type_,)
+            found |= {part.dtype for part in parts if part is not None}
+    return found
+
+
+# --- what a target has --------------------------------------------------------------------------
+
+
+class Doubles(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = x.double() * torch.tensor(0.1, dtype=torch.float64)
+        for _ in range(4):
+            y = y + y.sin() * 0.5
+        order = y.argsort(-1)
+        picked = torch.gather(y, -1, order + torch.zeros(4, dtype=torch.int64))
+        return {"y": y, "order": order, "picked": picked.float(), "best": y.argmax(-1) + 1}
+
+
+def test_dtypes_that_a_target_lacks() -> None:
+    program = captured(Doubles(), x=torch.randn(3, 4))
+    passes = f"{DEFAULT},legalise-dtypes{{dtypes=bool+int32+float32}},eliminate-dead"
+    legal, (*_, record, _) = after(program, passes)
+    assert record.modified
+    given = values_of(program)
+    expected, actual = run_program(program, given), run_program(legal, given)
+    for name, tensor in expected.items():
+        assert tensor.dtype == actual[name].dtype
+        torch.testing.assert_close(actual[name], tensor, rtol=1e-5, atol=1e-6)
+    (body,) = legal.graphs.values()
+    inside = {n.meta["type"].dtype for n in body.nodes if n.op == "call_function"}
+    assert {torch.float32} == inside
+    again, (record,) = after(legal, "legalise-dtypes{dtypes=bool+int32+float32}")
+    assert 0.0 == difference(legal, again)
+
+
+def test_a_target_that_has_them_all_changes_nothing() -> None:
+    program = captured(Doubles(), x=torch.randn(3, 4))
+    _, (record,) = after(program, "legalise-dtypes{dtypes=bool+int64+int32+float32+float64}")
+    assert not record.modified
+
+
+def test_a_number_that_does_not_fit_is_an_error() -> None:
+    def pipeline(x: torch.Tensor) -> torch.Tensor:
+        return x.long() + torch.tensor([2**40, 1])
+
+    program = captured(pipeline, x=torch.randn(2))
+    with pytest.raises(PassError, match="holds 1099511627776, which int32 cannot hold") as caught:
+        after(program, "normalise,legalise-dtypes{dtypes=int32+float32}")
+    assert "test_precision.py" in (caught.value.where or "")
+
+
+def test_bfloat16_models_compute_in_float32_on_a_cpu(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3)).to(torch.bfloat16)
+
+    class Pipeline(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x.to(torch.bfloat16)).float()
+
+    x = torch.randn(2, 8)
+    partitioner.build(Pipeline(), {"x": x}, output=tmp_path / "b", tolerance=2e-2)
+    with partitioner.load(tmp_path / "b") as pipe:
+        (actual,) = pipe(x=x.numpy()).values()
+    expected = nn.Sequential(*model).float()(x).detach().numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+# --- autocast -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_products_compute_in_the_small_dtype(dtype: str, guided: Program) -> None:
+    low, _ = after(guided, f"autocast{{dtype={dtype}}},eliminate-common,eliminate-dead")
+    small = getattr(torch, dtype)
+    bound = {torch.bfloat16: 3e-2, torch.float16: 4e-3}[small]
+    assert 1e-6 < difference(guided, low) < bound
+    seen = {True: 0, False: 0}
+    for _, graph in low.all_graphs():
+        for node in graph.nodes:
+            operands = [n.meta["type"] for n in node.all_input_nodes if node.op == "call_function"]
+            floats = {t.dtype for t in operands if isinstance(t, TensorType)} & set(FLOATS)
+            if op_name(node) in LOW:
+                assert {small} == floats
+                seen[True] += 1
+            elif op_name(node) in WIDE:
+                assert {torch.float32} == floats
+                seen[False] += 1
+    assert min(seen.values()) > 0
+    kept = {n.target: n.meta["type"].dtype for n in low.main.nodes if n.op == "placeholder"}
+    assert {torch.float32} == set(kept.values())
+
+
+def test_a_value_is_cast_once(guided: Program) -> None:
+    low, _ = after(guided, "autocast,eliminate-common,eliminate-dead")
+    for _, graph in low.all_graphs():
+        casts = [(n.args[0], n.kwargs["dtype"]) for n in graph.nodes if op_name(n) == "_to_copy"]
+        assert len(casts) == len(set(casts))
+
+
+def test_a_stage_may_stay_in_float32(guided: Program) -> None:
+    low, _ = after(guided, "autocast{dtype=bfloat16 stages=denoiser:float32},eliminate-dead")
+    stages = {
+        node.meta["stage"].split(".")[0]
+        for _, graph in low.all_graphs()
+        for node in graph.nodes
+        if op_name(node) in LOW and node.meta["type"].dtype == torch.bfloat16
+    }
+    assert {"encoder"} == stages
+
+
+def test_nothing_to_cast(guided: Program) -> None:
+    _, (record,) = after(guided, "autocast{dtype=float32}")
+    assert not record.modified
+
+
+@pytest.mark.parametrize("options", ["dtype=float8", "stages=decoder", "stages=decoder:f8"])
+def test_options_that_cannot_be_meant(options: str, guided: Program) -> None:
+    with pytest.raises(PassError):
+        after(guided, f"autocast{{{options}}}")
+    with pytest.raises(PassError):
+        after(guided, f"store-weights{{{options}}}")
+
+
+def test_options_print_and_parse() -> None:
+    text = "autocast{dtype=float16 stages=vae.decoder:float32},hoist-invariants{budget=5}"
+    assert text == ",".join(map(str, parse_pipeline(text)))
+    for wrong in ("hoist-invariants{budget=many}", "autocast{dtype=a/b}", "autocast{no=1}"):
+        with pytest.raises(UsageError, match="does not take"):
+            parse_pipeline(wrong)
+
+
+# --- stored weights -----------------------------------------------------------------------------
+
+
+def weight_bytes(path: Path) -> int:
+    manifest = Bundle.open(path).manifest
+    used = {digest for artifact in manifest.artifacts.values() for digest in artifact.weights}
+    return sum(blob.size for blob in manifest.blobs if blob.digest in used)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_a_cpu_stores_what_it_does_not_compute_in(precision: str, tmp_path: Path) -> None:
+    example = {"condition": CONDITION}
+    partitioner.build(Guided(), example, output=tmp_path / "wide")
+    built = partitioner.build(Guided(), example, output=tmp_path / "b", precision=precision)
+    assert weight_bytes(tmp_path / "b") < 0.65 * weight_bytes(tmp_path / "wide")
+    (error,) = built.report["parity"]["outputs"].values()
+    assert 1e-6 < error < tolerance_of(precision)
+    assert any(
+        "cast up where they are read" in n for p in built.report["passes"] for n in p["notes"]
+    )
+    outputs = []
+    for name in ("wide", "b"):
+        with partitioner.load(tmp_path / name) as pipe:
+            outputs.append(pipe(condition=CONDITION.numpy(), seed=1)["output"])
+    error = np.linalg.norm(outputs[1] - outputs[0]) / np.linalg.norm(outputs[0])
+    assert 0 < error < tolerance_of(precision)
+
+
+def test_the_precision_of_one_stage(guided: Program) -> None:
+    stored, _ = after(guided, "store-weights{dtype=float32 stages=encoder:bfloat16}")
+    small = {n for n, t in stored.constants.items() if t.dtype == torch.bfloat16}
+    assert {"encoder.weight.permute.bfloat16"} == small
+
+
+def test_which_passes_a_precision_adds() -> None:
+    cpu = find_target("cpu")
+    assert "a,legalise-dtypes{dtypes=" + "+".join(cpu.dtypes) + "}" == for_target("a", cpu, "f32")
+    given = parse_precision(("bf16", "decoder=f32"))
+    assert {"": "bf16", "decoder": "f32"} == given
+    added = "store-weights{dtype=bfloat16 stages=decoder:float32}"
+    assert for_target("a", cpu, given).endswith(f",{added}")
+    # What was recorded is replayed as it is.
+    recorded = for_target("a", cpu, given)
+    assert recorded == for_target(recorded, cpu, None)
+    with pytest.raises(UsageError, match="no precision 'bf61'"):
+        parse_precision(("bf61",))
+
+
+def test_the_lists_have_nothing_in_common() -> None:
+    assert not LOW & WIDE
