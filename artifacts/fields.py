@@ -36,6 +36,14 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "toolchain": ("name -> version of what made the bundle", {}),
         "options": ("the options of the build; free-form", {}),
         "report": ("what the build has to say; free-form", {}),
+        "variants": ("schedules to choose from, the plan's own first; since 1.1", {}),
+    },
+    "Variant": {
+        "options": ("option name -> value; by these a caller chooses it", {}),
+        "trips": ("loop name -> its trips; one for each loop of the plan", {}),
+        "repeats": ("of the plan's groups of draws, in their order", _TRIPS),
+        "constants": ("value id -> where its data lie; the bundle's own for all others", {}),
+        "parity": ("a run of it, without segments; null for the plan's own schedule", {}),
     },
     "InputSpec": {
         "name": ("unique among the inputs; no slash, no leading dot", _NAME),
@@ -98,7 +106,7 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "final": ("id under which the last trip's `next` is read after the loop, or null", {}),
     },
     "Slice": {
-        "source": ("id of a value with `trips` rows", _NAME),
+        "source": ("id of a value with `trips` rows or more", _NAME),
         "inner": ("id under which the body reads its row", _NAME),
     },
     "Stacked": {
@@ -113,7 +121,7 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "value": ("id of the random value; its shape is fixed", _NAME),
         "distribution": ("as torch's CPU generator draws it", {}),
         "args": ("mean and deviation of normal, low and high of the others", {}),
-        "row": ("whether the k-th repetition fills row k", {}),
+        "row": ("whether the k-th repetition fills row k of at least `repeat` rows", {}),
         "stream": ("which generator; each starts from the request's seed", _COUNT),
     },
     "Artifact": {

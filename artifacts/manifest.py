@@ -32,10 +32,11 @@ __all__ = [
     "SampleInput",
     "SegmentExpected",
     "Tolerance",
+    "Variant",
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -135,6 +136,26 @@ class ParitySample:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of several schedules of a bundle: all segments and weights are shared.
+
+    Args:
+        options: those of the pipeline that tell this variant from the others, ``{"steps": 20}``.
+        trips: of each loop of the plan, by its name.
+        repeats: of the plan's draw groups, in their order.
+        constants: by value id of the plan; those that are not named are the bundle's own.
+        parity: None if the build was told not to check; without segments, whose sample is the
+            bundle's own.
+    """
+
+    options: dict[str, Any]
+    trips: dict[str, int]
+    repeats: tuple[int, ...]
+    constants: dict[str, ConstantRef]
+    parity: ParitySample | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that the runtime and people need to know of a bundle.
 
@@ -150,6 +171,8 @@ class Manifest:
         toolchain: what made it: distribution -> version.
         options: the build's options.
         report: what the build has to say (loops found, passes, warnings).
+        variants: the schedules that a caller may choose from, if there are several. The first is
+            the one of ``plan`` and ``constants``, and is taken if nothing is chosen. Since 1.1.
     """
 
     name: str
@@ -165,6 +188,7 @@ class Manifest:
     toolchain: dict[str, str] = field(default_factory=dict[str, str])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     report: dict[str, Any] = field(default_factory=dict[str, Any])
+    variants: tuple[Variant, ...] = ()
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:

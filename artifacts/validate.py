@@ -19,9 +19,10 @@ from partitioner.artifacts.names import (
     nbytes_of,
 )
 from partitioner.artifacts.validate_plan import validate_plan
+from partitioner.artifacts.validate_variants import validate_variants
 from partitioner.specs import Image, InputSpec, TensorSpec
 
-__all__ = ["MAX_SAMPLES", "check_ref", "validate"]
+__all__ = ["MAX_SAMPLES", "check_parity", "check_ref", "validate"]
 
 #: Numbers kept of an expected tensor.
 MAX_SAMPLES = 2**20
@@ -42,7 +43,8 @@ def validate(manifest: Manifest) -> None:
     _check_artifacts(manifest)
     _check_constants(manifest)
     if manifest.parity is not None:
-        _check_parity(manifest, manifest.parity)
+        check_parity(manifest, manifest.parity)
+    validate_variants(manifest)
 
 
 def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str) -> None:
@@ -159,7 +161,12 @@ def _check_constants(manifest: Manifest) -> None:
 # --- parity -------------------------------------------------------------------------------------
 
 
-def _check_parity(manifest: Manifest, sample: ParitySample) -> None:
+def check_parity(manifest: Manifest, sample: ParitySample) -> None:
+    """Refuse a sample of other inputs, outputs or segments than the bundle has.
+
+    Raises:
+        BundleError: says which.
+    """
     if sample.seed < 0 or sample.tolerance.relative < 0 or sample.tolerance.absolute < 0:
         raise damaged("the parity sample has a negative seed or tolerance")
     inputs = {spec.name for spec in manifest.inputs}

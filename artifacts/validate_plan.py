@@ -101,7 +101,7 @@ def _check_draws(plan: Plan, group: DrawGroup, scope: _Scope) -> None:
             raise damaged(f"the draw {draw.value!r} is of stream {draw.stream}")
         if not all(isinstance(dim, int) for dim in shape):
             raise damaged(f"the draw {draw.value!r} has no fixed shape")
-        if draw.row and shape[:1] != (group.repeat,):
+        if draw.row and not _has_rows(plan.values[draw.value], group.repeat):
             raise damaged(f"the draw {draw.value!r} does not have {group.repeat} rows")
         if not draw.row and group.repeat != 1:
             raise damaged(f"the draw {draw.value!r} is repeated, but not row by row")
@@ -168,9 +168,18 @@ def _check_loop_types(plan: Plan, step: Loop, what: str) -> None:
             same.add(values[carry.final])
         if len(same) != 1:
             raise damaged(f"{what} carries {carry.inner!r}, whose type changes on the way")
-    rows = [(part.source, part.inner) for part in step.slices]
-    rows += [(part.result, part.inner) for part in step.stacked]
-    for whole, row in rows:
-        wanted = TensorSpec(values[row].dtype, (step.trips, *values[row].shape))
-        if values[whole] != wanted:
-            raise damaged(f"{what}: {whole!r} is {values[whole]}, not {wanted}")
+    for part in step.slices:
+        whole, row = values[part.source], values[part.inner]
+        fits = _has_rows(whole, step.trips) and TensorSpec(whole.dtype, whole.shape[1:]) == row
+        if not fits:
+            raise damaged(f"{what}: {part.source!r} is {whole}, not {step.trips} rows of {row}")
+    for part in step.stacked:
+        row = values[part.inner]
+        wanted = TensorSpec(row.dtype, (step.trips, *row.shape))
+        if values[part.result] != wanted:
+            raise damaged(f"{what}: {part.result!r} is {values[part.result]}, not {wanted}")
+
+
+def _has_rows(spec: TensorSpec, count: int) -> bool:
+    rows = spec.shape[0] if spec.shape else None
+    return isinstance(rows, int) and rows >= count

@@ -11,6 +11,7 @@ again.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
@@ -51,22 +52,34 @@ class _Worker:
 
     def run(self, request: dict[str, Any]) -> Outcome:
         with self._lock:
-            process = self._started()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except BaseException:
-                # Interrupted in the middle: whatever it still says belongs to nobody.
+            begun, line = self._exchange(request)
+            if not begun:
+                # It was dying already, and had not been seen to; the job has not been touched.
                 self.stop()
-                raise
-            if not line:
-                code = process.wait()
-                self._process = None
-                return Outcome(code, -code if code < 0 else None, timed_out=False)
-            return Outcome(**json.loads(line))
+                begun, line = self._exchange(request)
+            if line:
+                return Outcome(**json.loads(line))
+            assert self._process is not None
+            code = self._process.wait()
+            self._process = None
+            return Outcome(code, -code if code < 0 else None, timed_out=False)
+
+    def _exchange(self, request: dict[str, Any]) -> tuple[bool, bytes]:
+        """Send a job: whether the worker took it, and what it says in the end, if anything."""
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            begun = process.stdout.readline()
+            return bool(begun), process.stdout.readline() if begun else b""
+        except BrokenPipeError:
+            return False, b""
+        except BaseException:
+            # Interrupted in the middle: whatever it still says belongs to nobody.
+            self.stop()
+            raise
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -85,7 +98,8 @@ class _Worker:
         if process is None:
             return
         if process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         process.terminate()
         process.wait()
         if process.stdout is not None:
@@ -179,6 +193,8 @@ def main() -> None:
     os.dup2(2, 1)
     _preload()
     while line := sys.stdin.readline():
+        answers.write("begun\n")
+        answers.flush()
         outcome = _run_forked(json.loads(line))
         answers.write(json.dumps(outcome) + "\n")
         answers.flush()

@@ -9,38 +9,59 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 import partitioner
-from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest, ParitySample, Tolerance
+from partitioner.artifacts.manifest import (
+    Artifact,
+    ConstantRef,
+    Manifest,
+    ParitySample,
+    Tolerance,
+    Variant,
+)
 from partitioner.artifacts.names import check_label
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
-from partitioner.capture import Captured, capture
 from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.capture.structure import named_tensors
 from partitioner.errors import BundleError, UsageError
-from partitioner.parity import check_outputs, check_segments, keep_evidence, write_sample
-from partitioner.passes.pipeline import DEFAULT, Observer, dump_to, parse_pipeline, run_pipeline
+from partitioner.frontend import (
+    PARITY_SEED,
+    Case,
+    Prepared,
+    compress,
+    example_request,
+    prepare,
+)
+from partitioner.parity import (
+    Checked,
+    check_outputs,
+    check_segments,
+    keep_evidence,
+    write_sample,
+)
+from partitioner.passes.pipeline import (
+    DEFAULT,
+    dump_to,
+)
 from partitioner.plan import Plan
-from partitioner.planning.plan import HostCall, Planned, make_plan
+from partitioner.planning.plan import HostCall, Planned
 from partitioner.planning.segments import Segment
+from partitioner.precision import Precision, tolerance_of
 from partitioner.program import Program
-from partitioner.runtime.draws import draw_noise
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
-from partitioner.targets import Target, find_target
+from partitioner.targets import find_target
 from partitioner.weights import MappedBlobs, lay_out
 
 __all__ = ["BuildResult", "Progress", "build"]
@@ -55,9 +76,6 @@ CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
 
 #: From this size on the compiler's process is ended before parity.
 _LARGE_BYTES = 256 * 2**20
-
-#: The seed of the noise on which a bundle is compared with the eager pipeline.
-PARITY_SEED = 0
 
 #: Recorded in the manifest, where installed.
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -87,12 +105,16 @@ def build(
     inputs: Mapping[str, Image | Noise] | None = None,
     stages: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
+    variants: Sequence[Mapping[str, Any]] = (),
     name: str | None = None,
     version: str = "0",
     passes: str = DEFAULT,
+    precision: Precision | None = None,
+    accuracy_budget: float | None = None,
     parity: bool = True,
     tolerance: float | None = None,
     dump_passes: str | os.PathLike[str] | None = None,
+    verify_passes: bool = False,
     timeout_s: float = 1800.0,
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
@@ -110,11 +132,21 @@ def build(
         inputs: how an input is made, where it is more than an array.
         stages: stage name -> attribute path.
         options: arguments that are fixed now (steps, guidance scale).
+        variants: options of each schedule that a caller may choose from, such as
+            ``[{"steps": 5}, {"steps": 20}]``: one bundle for all, whose segments and weights are
+            shared. The first is taken if a caller chooses none.
         name, version: labels of the bundle; the name is the class's by default.
         passes: a pass pipeline; see ``partitioner.passes.pipeline``.
+        precision: ``f32``, ``bf16`` or ``f16``, for all stages or each:
+            ``{"": "bf16", "decoder": "f32"}``. Where the target does not compute in it, weights
+            are stored in it.
+        accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
+            segments, differ by no more than this, relative, on the example inputs.
         parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
         tolerance: relative, instead of the target's.
         dump_passes: a directory for the program before and after each pass, as text.
+        verify_passes: run the program on the example inputs before and after every pass, and stop
+            at a pass that changes the numbers.
         timeout_s: seconds that compiling one segment may take.
         memory_bytes: address space that compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
@@ -128,55 +160,68 @@ def build(
     hardware = find_target(target)
     label = name or _label(module)
     _check_labels(label, version)
-    pipeline = parse_pipeline(passes)
-    options = dict(options or {})
     phase = _Phases(progress)
     with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
-        with phase("capture"):
-            captured = capture(
-                module, example_inputs, options=options, inputs=inputs, stages=stages
-            )
-        with phase("passes"):
-            observers: list[Observer] = [dump_to(Path(dump_passes))] if dump_passes else []
-            program, records = run_pipeline(captured.program, pipeline, observers=observers)
-        with phase("plan"):
-            compilers = {b: find_backend(b).make_compiler() for b in hardware.backends}
-            planned = make_plan(program, hardware, compilers)
+        observers = [dump_to(Path(dump_passes))] if dump_passes else []
+        prepared = prepare(
+            module,
+            example_inputs,
+            target=target,
+            inputs=inputs,
+            stages=stages,
+            options=options,
+            variants=variants,
+            passes=passes,
+            precision=precision,
+            verify_passes=verify_passes,
+            observers=observers,
+            phase=phase,
+        )
+        if accuracy_budget is not None:
+            with phase("compress"):
+                prepared = compress(prepared, example_inputs, accuracy_budget)
+        planned, cases = prepared.planned, prepared.cases
         compile_options = CompileOptions(
             workdir, writer.blobs_dir, timeout_s, memory_bytes, Path(log) if log else None
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = _Job(
-            module, example_inputs, options, captured, program, planned, hardware, writer, mapped
-        )
+        job = _Job(module, example_inputs, prepared, writer, mapped)
         with phase("compile"):
-            artifacts = job.compile(compilers, compile_options, phase)
-            constants = job.write_constants()
+            artifacts = job.compile(compile_options, phase)
+            constants = [job.write_constants(case) for case in cases]
         if sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
             # The worker's memory is wanted for the eager pipeline; starting another costs seconds.
             stop_worker()
-        sample: ParitySample | None = None
+        samples: list[ParitySample | None] = [None] * len(cases)
         errors: dict[str, Any] = {}
         if parity:
             with phase("parity"):
-                limit = Tolerance(tolerance or hardware.relative, hardware.absolute)
-                sample, errors = job.check(artifacts, constants, limit)
+                rounding = max(tolerance_of(precision), accuracy_budget or 0.0)
+                relative = tolerance or max(hardware.relative, rounding)
+                limit = Tolerance(relative, hardware.absolute)
+                samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
-            report = _report(captured, records)
+            report = _report(prepared)
             manifest = Manifest(
                 name=label,
                 version=version,
                 target=hardware.name,
-                inputs=program.inputs,
+                inputs=prepared.program.inputs,
                 outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
                 plan=_portable_plan(planned.plan),
                 artifacts=artifacts,
-                constants=constants,
+                constants=constants[0],
                 blobs=tuple(writer.blobs[digest] for digest in sorted(writer.blobs)),
-                parity=sample,
+                parity=samples[0],
                 toolchain=_toolchain(),
-                options={**_plain(options), "passes": passes, "target": target},
+                options={
+                    **_plain(cases[0].options),
+                    "passes": prepared.passes,
+                    "target": target,
+                    "accuracy_budget": accuracy_budget,
+                },
                 report=report,
+                variants=_variants(cases, constants, samples) if variants else (),
             )
             digest = writer.commit(manifest)
     return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
@@ -229,18 +274,21 @@ class _Job:
 
     module: Any
     example_inputs: Mapping[str, Any]
-    options: Mapping[str, Any]
-    captured: Captured
-    program: Program
-    planned: Planned
-    target: Target
+    prepared: Prepared
     writer: BundleWriter
     mapped: MappedBlobs
 
-    def compile(
-        self, compilers: Mapping[str, Any], options: CompileOptions, phase: _Phases
-    ) -> dict[str, Artifact]:
+    @property
+    def program(self) -> Program:
+        return self.prepared.program
+
+    @property
+    def planned(self) -> Planned:
+        return self.prepared.planned
+
+    def compile(self, options: CompileOptions, phase: _Phases) -> dict[str, Artifact]:
         """Write the weights, then compile every segment."""
+        compilers = self.prepared.compilers
         segments = self.planned.segments
         outside: set[str] = set()
         for segment in segments.values():
@@ -275,84 +323,86 @@ class _Job:
             tensor = self.program.constants[name]
             self.program.constants[name] = self.mapped.tensor(ref, tensor)
 
-    def write_constants(self) -> dict[str, ConstantRef]:
+    def write_constants(self, case: Case) -> dict[str, ConstantRef]:
         """Tables and initial values: the constants that the plan itself reads."""
         names = self.planned.constants
-        layout = lay_out(self.program.constants, names.values(), self.writer)
+        tensors = {name: case.tensors[value] for value, name in names.items()}
+        layout = lay_out(tensors, tensors, self.writer)
         return {value: layout[name] for value, name in names.items()}
 
     # --- parity ---
 
     def check(
-        self,
-        artifacts: Mapping[str, Artifact],
-        constants: Mapping[str, ConstantRef],
-        tolerance: Tolerance,
-    ) -> tuple[ParitySample, dict[str, Any]]:
-        """Segments against torch, then the whole against the eager pipeline."""
-        plan = self.planned.plan
-        given = {
-            name: np.array(tensor.detach().numpy())
-            for name, tensor in named_tensors(self.example_inputs).items()
-        }
-        values = {plan.inputs[n]: a for n, a in given.items() if n in plan.inputs}
-        values |= self._constant_arrays()
-        noise = draw_noise(_Source(self.program.inputs, plan), PARITY_SEED, {}, unread=())
-        # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
-        values |= noise
-        for name, value in plan.inputs.items():
-            if value in noise:
-                given[name] = noise[value]
+        self, artifacts: Mapping[str, Artifact], tolerance: Tolerance
+    ) -> tuple[list[ParitySample | None], dict[str, Any]]:
+        """Segments against torch, then the whole of every variant against the eager pipeline."""
         evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
-        expected = self._run_eager(given, values)
-        executables = self._load(artifacts)
+        cases = self.prepared.cases
+        executables: dict[str, Executable] = {}
+        samples: list[ParitySample | None] = []
+        errors: dict[str, Any] = {}
         try:
-            checked = check_segments(
-                self.planned,
-                self.program.constants,
-                executables,
-                values,
-                tolerance,
-                evidence,
-                self.mapped.release,
-            )
-            run = Run(executables, values)
-            run.steps(schedule(plan))
-            actual = run.outputs(plan.outputs)
+            for case in cases:
+                given, values = example_request(self.prepared, case, self.example_inputs)
+                expected = self._run_eager(case, given, values)
+                executables = executables or self._load(artifacts)
+                checked = Checked()
+                if not samples:
+                    checked = check_segments(
+                        self.planned,
+                        self.program.constants,
+                        executables,
+                        values,
+                        tolerance,
+                        evidence,
+                        self.mapped.release,
+                    )
+                    errors["segments"] = checked.errors
+                run = Run(executables, values)
+                run.steps(schedule(case.plan))
+                actual = run.outputs(case.plan.outputs)
+                found = self._compare(expected, actual, case.plan, tolerance, evidence)
+                errors.setdefault("outputs", found[1])
+                if len(cases) > 1:
+                    errors.setdefault("variants", []).append({**case.choice, "outputs": found[1]})
+                kept = {n: a for n, a in given.items() if self._is_kept(n)}
+                samples.append(
+                    write_sample(self.writer, PARITY_SEED, kept, found[0], checked, tolerance)
+                )
         finally:
             for executable in executables.values():
                 executable.close()
+        return samples, errors
+
+    def _compare(
+        self,
+        expected: Mapping[str, Array],
+        actual: Mapping[str, Array],
+        plan: Plan,
+        tolerance: Tolerance,
+        evidence: Any,
+    ) -> tuple[dict[str, Any], dict[str, float]]:
         inexact = {n for n, v in plan.outputs.items() if None in plan.values[v].shape}
-        outputs, errors = check_outputs(expected, actual, inexact, tolerance, evidence)
+        return check_outputs(expected, actual, inexact, tolerance, evidence)
+
+    def _is_kept(self, name: str) -> bool:
         drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
-        kept = {n: a for n, a in given.items() if n not in drawn and self._is_used(n)}
-        sample = write_sample(self.writer, PARITY_SEED, kept, outputs, checked, tolerance)
-        return sample, {"segments": checked.errors, "outputs": errors}
-
-    def _is_used(self, name: str) -> bool:
-        return name in self.planned.plan.inputs
-
-    def _constant_arrays(self) -> dict[str, Array]:
-        return {
-            value: self.program.constants[name].detach().contiguous().numpy()
-            for value, name in self.planned.constants.items()
-        }
+        return name not in drawn and name in self.planned.plan.inputs
 
     def _run_eager(
-        self, given: Mapping[str, Array], values: Mapping[str, Array]
+        self, case: Case, given: Mapping[str, Array], values: Mapping[str, Array]
     ) -> dict[str, Array]:
-        plan = self.planned.plan
         drawn = {
             draw.placeholder: values[own.value]
-            for sequence, group in zip(self.program.draws, plan.draws, strict=True)
+            for sequence, group in zip(case.draws, case.plan.draws, strict=True)
             for draw, own in zip(sequence.draws, group.draws, strict=True)
         }
         return run_eager(
             self.module,
             self.example_inputs,
-            options=self.options,
+            options=case.options,
             values=given,
-            drawn=drawn_in_order(self.program.draws, drawn),
+            drawn=drawn_in_order(case.draws, drawn),
         )
 
     def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
@@ -371,10 +421,21 @@ class _Job:
         return loaded
 
 
-@dataclass(frozen=True)
-class _Source:
-    inputs: Any
-    plan: Any
+def _variants(
+    cases: Sequence[Case],
+    constants: Sequence[Mapping[str, ConstantRef]],
+    samples: Sequence[ParitySample | None],
+) -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            options=case.choice,
+            trips=case.trips,
+            repeats=tuple(group.repeat for group in case.plan.draws),
+            constants={v: ref for v, ref in own.items() if ref != constants[0][v]},
+            parity=None if case is cases[0] else sample,
+        )
+        for case, own, sample in zip(cases, constants, samples, strict=True)
+    )
 
 
 # --- labels -------------------------------------------------------------------------------------
@@ -436,15 +497,19 @@ def _portable_plan(plan: Plan) -> Plan:
     return replace(plan, segments=segments)
 
 
-def _report(captured: Captured, records: Any) -> dict[str, Any]:
+def _report(prepared: Prepared) -> dict[str, Any]:
+    captured, records = prepared.captured, prepared.records
     # No seconds here: the report is part of the bundle, whose digest must not depend on them.
-    rows = [{k: v for k, v in asdict(r).items() if k != "seconds"} for r in records]
+    rows = [{**asdict(r), "notes": list(r.notes)} for r in records]
+    for row in rows:
+        del row["seconds"]
     return {
         "loops": [
             {**asdict(loop), "stages": list(loop.stages), "source": _portable(loop.source)}
             for loop in captured.loops
         ],
         "stage_calls": dict(captured.stage_calls),
+        "compression": [asdict(trade) for trade in prepared.trades],
         "warnings": list(captured.warnings),
         "passes": rows,
     }

@@ -9,7 +9,8 @@ writes values by id. The body of a loop may read any value that was written befo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from partitioner.specs import TensorSpec
@@ -25,6 +26,7 @@ __all__ = [
     "Slice",
     "Stacked",
     "Step",
+    "rescheduled",
 ]
 
 
@@ -77,7 +79,11 @@ class Carry:
 
 @dataclass(frozen=True)
 class Slice:
-    """``inner`` is row k of ``source`` (shape (trips, ...)) at trip k: of a table, or of noise."""
+    """``inner`` is row k of ``source`` at trip k: of a table, or of noise.
+
+    ``source`` has the shape (rows, ...), with at least as many rows as the loop makes trips: a
+    table that variants share is as long as the longest of them needs.
+    """
 
     source: str
     inner: str
@@ -123,7 +129,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class DrawGroup:
-    """Draws in their order, repeated: one group a loop, so that draws interleave as in eager."""
+    """Draws in their order, repeated: one group a loop, so that draws interleave as in eager.
+
+    Values that are filled row by row have at least ``repeat`` rows.
+    """
 
     repeat: int
     draws: tuple[Draw, ...]
@@ -151,3 +160,23 @@ class Plan:
     steps: tuple[Step, ...]
     outputs: dict[str, str]
     segments: dict[str, SegmentInfo] = field(default_factory=dict[str, SegmentInfo])
+
+
+def rescheduled(plan: Plan, trips: Mapping[str, int], repeats: Sequence[int]) -> Plan:
+    """The plan with another schedule: the same calls and values, other counts.
+
+    Args:
+        trips: loop name -> how many trips it makes; loops that are not named keep theirs.
+        repeats: of the draw groups, in their order.
+    """
+
+    def step_of(step: Step) -> Step:
+        if isinstance(step, Call):
+            return step
+        count = trips.get(step.name, step.trips)
+        return replace(step, trips=count, body=tuple(step_of(inner) for inner in step.body))
+
+    draws = tuple(
+        replace(group, repeat=repeat) for group, repeat in zip(plan.draws, repeats, strict=True)
+    )
+    return replace(plan, steps=tuple(step_of(step) for step in plan.steps), draws=draws)

@@ -27,6 +27,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 
 from partitioner.hostops import HostOp
 from partitioner.specs import InputSpec, TensorSpec
@@ -96,9 +97,10 @@ def loop(graph: str, operands: tuple[fx.Node, ...], trips: int, carries: int, sl
     """Run a sub-graph ``trips`` times.
 
     ``operands`` are first ``carries`` initial values, then ``slices`` stacked values of shape
-    (trips, ...), then invariants; the body's placeholders are in the same order. The body's
-    outputs are the ``carries`` next values, then values that are collected. Results (by
-    ``operator.getitem``): the final carried values, then the collected ones, stacked.
+    (rows, ...) with a row for each trip, and maybe more, then invariants; the body's placeholders
+    are in the same order. The body's outputs are the ``carries`` next values, then values that are
+    collected. Results (by ``operator.getitem``): the final carried values, then the collected
+    ones, stacked.
     """
     raise NotImplementedError("run programs with partitioner.interpreter")
 
@@ -153,6 +155,8 @@ class Program:
             depend on any input is a node like others (a ``get_attr``).
         draws: the random placeholders in the order in which eager draws them.
         host_ops: the host ops by name.
+        held: constants that no segment may have compiled in: they differ between the variants of a
+            bundle, which share their segments.
     """
 
     main: fx.Graph
@@ -162,6 +166,7 @@ class Program:
     outputs: tuple[str, ...] = ()
     draws: tuple[DrawSequence, ...] = ()
     host_ops: dict[str, HostOp] = field(default_factory=dict[str, HostOp])
+    held: frozenset[str] = frozenset()
 
     def all_graphs(self) -> Iterator[tuple[str, fx.Graph]]:
         """``("main", main)`` first, then the sub-graphs by name."""
@@ -178,6 +183,7 @@ class Program:
             outputs=self.outputs,
             draws=self.draws,
             host_ops=dict(self.host_ops),
+            held=self.held,
         )
 
     def add_constant(self, name: str, tensor: torch.Tensor) -> str:
@@ -195,7 +201,14 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
     copied = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        env[node] = copied.node_copy(node, lambda n: env[n])
+        # As Graph.node_copy, but the operands come after: given at once, each is searched for
+        # symbolic numbers, which takes half of the time of all passes.
+        made = copied.create_node(node.op, node.target, (), {}, node.name, node.type)
+        made.args = map_arg(node.args, env.__getitem__)
+        if node.kwargs:
+            made.kwargs = map_arg(node.kwargs, env.__getitem__)
+        made.meta = dict(node.meta)
+        env[node] = made
     return copied
 
 

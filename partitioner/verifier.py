@@ -148,7 +148,7 @@ def _loop_fault(
         return f"makes {trips} trips"
     for index in range(carries, min(carries + slices, len(given))):
         shape = given[index].shape
-        if not shape or shape[0] != trips:
+        if not shape or shape[0] is None or shape[0] < trips:
             return f"slice operand {index} has shape {shape}, not {trips} rows"
         given[index] = TensorType(shape[1:], given[index].dtype)
     if given != wanted:

@@ -28,12 +28,14 @@ class Planned:
         segments: by name; a graph, or a host op.
         constants: value id -> name of the program's constant, for ``plan.constants``.
         placement: who takes which node, and who does not and why.
+        loops: name of a loop -> name of the graph that is its body.
     """
 
     plan: Plan
     segments: dict[str, Segment | HostCall]
     constants: dict[str, str]
     placement: Placement
+    loops: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def make_plan(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Planned:
@@ -78,7 +80,8 @@ class _Planner:
         self.segments = Segments()
         self.cuts: dict[fx.Graph, list[Part | fx.Node]] = {}
         self.names: dict[Part, str] = {}
-        self.loops = Names("_")
+        self.loop_names = Names("_")
+        self.loops: dict[str, str] = {}
 
     def run(self) -> Planned:
         site = _Site("")
@@ -100,7 +103,7 @@ class _Planner:
             constants=tuple(self.values.constants),
             segments=self.segments.infos,
         )
-        return Planned(plan, self.segments.made, self.values.constants, self.placement)
+        return Planned(plan, self.segments.made, self.values.constants, self.placement, self.loops)
 
     def _draws(self, given: Mapping[str, str]) -> tuple[DrawGroup, ...]:
         return tuple(
@@ -132,7 +135,7 @@ class _Planner:
     def _steps(self, graph: fx.Graph, site: _Site) -> list[Step]:
         """The steps of a graph whose inputs have ids in ``site``."""
         if graph not in self.cuts:
-            self.cuts[graph] = cut_graph(graph, self.placement.backends)
+            self.cuts[graph] = cut_graph(graph, self.placement.backends, self.program.held)
         steps: list[Step] = []
         for part in self.cuts[graph]:
             if isinstance(part, Part):
@@ -180,7 +183,8 @@ class _Planner:
         graph, given, trips, carries, slices = cast(
             "tuple[str, tuple[fx.Node, ...], int, int, int]", node.args
         )
-        name = self.loops.unique(graph)
+        name = self.loop_names.unique(graph)
+        self.loops[name] = graph
         inner = _Site(f"{site.prefix}{name}.", in_loop=True)
         body = self.program.graphs[graph]
         outside = [self._read(site, n) for n in given]

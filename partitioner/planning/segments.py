@@ -8,7 +8,7 @@ themselves are stored once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -66,7 +66,8 @@ class Part:
 
     Attributes:
         nodes: ops and their items, in the graph's order.
-        inputs: values from outside, in the order in which they are first read.
+        inputs: values from outside, in the order in which they are first read; constants are among
+            them only where they may not be compiled in.
         outputs: values that something outside reads, in order.
     """
 
@@ -94,11 +95,14 @@ def distinct(texts: Iterable[str]) -> tuple[str, ...]:
 # --- the cut ------------------------------------------------------------------------------------
 
 
-def cut_graph(graph: fx.Graph, backends: Mapping[fx.Node, str]) -> list[Part | fx.Node]:
+def cut_graph(
+    graph: fx.Graph, backends: Mapping[fx.Node, str], held: Collection[str] = ()
+) -> list[Part | fx.Node]:
     """Cut a graph into parts and structural nodes, in an order in which they can run.
 
     Args:
         backends: of each aten node that is needed, and of its items.
+        held: names of constants that parts read from outside.
     """
     live = live_nodes(graph)
     levels = assign_levels(graph, live, backends)
@@ -114,18 +118,20 @@ def cut_graph(graph: fx.Graph, backends: Mapping[fx.Node, str]) -> list[Part | f
     # they stay in the order of their first nodes.
     ordered = sorted(members.items(), key=lambda item: item[0][0])
     return [
-        _part(owner, nodes, needed) if isinstance(owner, str) else owner
+        _part(owner, nodes, needed, held) if isinstance(owner, str) else owner
         for (_, owner), nodes in ordered
     ]
 
 
-def _part(backend: str, nodes: Sequence[fx.Node], needed: set[fx.Node]) -> Part:
+def _part(
+    backend: str, nodes: Sequence[fx.Node], needed: set[fx.Node], held: Collection[str]
+) -> Part:
     inside = set(nodes)
     inputs = dict.fromkeys(
         operand
         for node in nodes
         for operand in node.all_input_nodes
-        if operand not in inside and operand.op != "get_attr"
+        if operand not in inside and (operand.op != "get_attr" or operand.target in held)
     )
     outputs = [
         node
@@ -174,7 +180,7 @@ def fingerprint(part: Part) -> str:
 
     def number(node: fx.Node) -> _Word:
         # A constant is known by its name, everything else by its place.
-        return _Word(f"${node.target!r}" if node.op == "get_attr" else numbers[node])
+        return _Word(numbers.get(node, f"${node.target!r}"))
 
     for node in part.nodes:
         args, kwargs = map_arg((node.args, node.kwargs), number)

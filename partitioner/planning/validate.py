@@ -134,10 +134,12 @@ class _Flow:
         for carry in step.carries:
             same = {values[v] for v in (carry.init, carry.inner, carry.next, carry.final) if v}
             _require(len(same) == 1, f"{who} carries values of different types: {_texts(same)}")
-        rows = [(s.source, s.inner) for s in step.slices]
-        rows += [(s.result, s.inner) for s in step.stacked]
-        for whole, row in rows:
-            wanted = TensorSpec(values[row].dtype, (step.trips, *values[row].shape))
+        rows = [(s.source, s.inner, False) for s in step.slices]
+        rows += [(s.result, s.inner, True) for s in step.stacked]
+        for whole, row, exact in rows:
+            count = values[whole].shape[0] if values[whole].shape else None
+            known = count if isinstance(count, int) and not exact else 0
+            wanted = TensorSpec(values[row].dtype, (max(step.trips, known), *values[row].shape))
             _require(
                 values[whole] == wanted,
                 f"{who} has {step.trips} rows {row!r} in {whole!r}, which is {values[whole]}",

@@ -148,7 +148,9 @@ def _draw_group(
         shape = streams.shape(draw.value, spec)
         wanted.append((draw, spec, shape))
         if draw.row:
-            drawn[draw.value] = np.empty(shape, spec.dtype)
+            # Rows that no repetition fills are never uninitialised memory.
+            make = np.empty if shape[0] == group.repeat else np.zeros
+            drawn[draw.value] = make(shape, spec.dtype)
     for row in range(group.repeat):
         for draw, spec, shape in wanted:
             if draw.row:

@@ -26,11 +26,11 @@ from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs
 from partitioner.runtime.runner import Run
-from partitioner.runtime.schedule import schedule
+from partitioner.runtime.variants import Schedule, Schedules
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
-    from partitioner.artifacts.manifest import Artifact, Manifest
+    from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest
     from partitioner.hostops import HostOp
     from partitioner.plan import SegmentInfo
 
@@ -77,7 +77,7 @@ def load(
     _refuse_bfloat16(bundle)
     device = DeviceOptions(threads, memory, tuple(host_ops))
     executables = _load_segments(bundle, device)
-    return Pipeline(bundle, executables, _load_constants(bundle))
+    return Pipeline(bundle, executables, _load_schedules(bundle))
 
 
 class Pipeline:
@@ -88,13 +88,14 @@ class Pipeline:
         digest: the bundle's identity.
         inputs: name -> declared tensor, in the order of the pipeline's inputs.
         outputs: name -> tensor; a dimension None is known only when it has run.
+        variants: the options of each schedule that a call may choose; empty if there is but one.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         executables: Mapping[str, Executable],
-        constants: Mapping[str, Array],
+        schedules: Schedules,
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.digest = bundle.digest
@@ -102,8 +103,8 @@ class Pipeline:
         self.outputs: dict[str, TensorSpec] = dict(bundle.manifest.outputs)
         self._path = bundle.path
         self._executables = dict(executables)
-        self._constants = dict(constants)
-        self._schedule = schedule(bundle.manifest.plan)
+        self._schedules = schedules
+        self.variants = schedules.options
         self._gate = Gate(f"{bundle.manifest.name} ({bundle.path})")
 
     def __call__(
@@ -131,7 +132,8 @@ class Pipeline:
             observe: called after each call of a segment; see :data:`Observer`.
             inputs: by name. Arrays are taken as they are if dtype and shape fit, converted where
                 nothing is lost (see :mod:`partitioner.runtime.tensors`); image inputs take
-                pictures (see :mod:`partitioner.runtime.images`).
+                pictures (see :mod:`partitioner.runtime.images`). Where the bundle has variants,
+                the options that choose one, too (``steps=20``); the first is run without.
 
         Returns:
             output name -> array. The arrays are the caller's own.
@@ -142,12 +144,12 @@ class Pipeline:
             UsageError: the pipeline is closed.
         """
         with self._gate.request():
-            given = self._merged(given or {}, inputs, noise)
+            chosen, given = self._schedules.choose(self._merged(given or {}, inputs, noise))
             replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
-            values = self._start(given, _seed(seed), replaced)
+            values = self._start(chosen, given, _seed(seed), replaced)
             run = Run(self._executables, values, callback, observe)
-            run.steps(self._schedule)
-            return run.outputs(self.manifest.plan.outputs)
+            run.steps(chosen.steps)
+            return run.outputs(chosen.plan.outputs)
 
     def close(self) -> None:
         """Wait for running calls to end and give back memory; later calls are refused.
@@ -160,7 +162,7 @@ class Pipeline:
             for executable in {id(e): e for e in self._executables.values()}.values():
                 executable.close()
             self._executables.clear()
-            self._constants.clear()
+            self._schedules.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -198,17 +200,15 @@ class Pipeline:
         return {**merged, "noise": noise}
 
     def _start(
-        self, given: Mapping[str, Any], seed: int, noise: Mapping[str, Array]
+        self, chosen: Schedule, given: Mapping[str, Any], seed: int, noise: Mapping[str, Array]
     ) -> dict[str, Array]:
         """All values that exist before the first step, by id."""
         request = check_inputs(self.manifest.inputs, given)
-        ids = self.manifest.plan.inputs
+        ids = chosen.plan.inputs
         values = {ids[name]: array for name, array in request.arrays.items()}
         unread = [name for name in given if name not in ids]
-        drawn = draw_noise(
-            self.manifest, seed, {**noise, **values}, dims=request.dims, unread=unread
-        )
-        return {**self._constants, **values, **drawn}
+        drawn = draw_noise(chosen, seed, {**noise, **values}, dims=request.dims, unread=unread)
+        return {**chosen.constants, **values, **drawn}
 
 
 def _seed(seed: int | None) -> int:
@@ -266,10 +266,16 @@ def _files(bundle: Bundle, artifact: Artifact, info: SegmentInfo) -> ArtifactFil
     )
 
 
-def _load_constants(bundle: Bundle) -> dict[str, Array]:
+def _load_schedules(bundle: Bundle) -> Schedules:
+    own = _arrays(bundle, bundle.manifest.constants)
+    varied = tuple(_arrays(bundle, variant.constants) for variant in bundle.manifest.variants)
+    return Schedules(bundle.manifest, own, varied)
+
+
+def _arrays(bundle: Bundle, refs: Mapping[str, ConstantRef]) -> dict[str, Array]:
     values = bundle.manifest.plan.values
     constants: dict[str, Array] = {}
-    for value, ref in bundle.manifest.constants.items():
+    for value, ref in refs.items():
         mapped = bundle.constant(ref, values[value])
         # Plain arrays over the same mapping: slicing a memmap costs microseconds.
         constants[value] = cast("Array", mapped.view(np.ndarray))

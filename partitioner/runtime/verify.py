@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,16 +87,31 @@ def verify_bundle(
             where=str(path),
             advice="build it without --no-parity",
         )
-    checker = _Checker(bundle, sample)
+    rows: list[Row] = []
     with load(path, threads=threads, memory=memory, host_ops=host_ops) as pipe:
-        outputs = pipe(sample_inputs(bundle, sample), seed=sample.seed, observe=checker.observe)
-    for name, expected in sample.outputs.items():
-        checker.check(f"output {name}", expected, outputs[name])
-    checker.check_complete()
-    report = Report(tuple(checker.rows))
+        for label, options, one in _samples(bundle.manifest, sample):
+            checker = _Checker(bundle, one)
+            given = {**sample_inputs(bundle, one), **options}
+            outputs = pipe(given, seed=one.seed, observe=checker.observe)
+            for name, expected in one.outputs.items():
+                checker.check(f"{label}output {name}", expected, outputs[name])
+            checker.check_complete()
+            rows += checker.rows
+    report = Report(tuple(rows))
     if not report.ok:
         raise _diverged(report, bundle.manifest)
     return report
+
+
+def _samples(
+    manifest: Manifest, own: ParitySample
+) -> Iterator[tuple[str, dict[str, Any], ParitySample]]:
+    """The bundle's own sample, and those of its other variants: a label, options, the sample."""
+    yield "", {}, own
+    for variant in manifest.variants:
+        if variant.parity is not None:
+            label = ",".join(f"{name}={value}" for name, value in variant.options.items())
+            yield f"{label} ", variant.options, variant.parity
 
 
 class _Checker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from partitioner.artifacts.manifest import (
     SampleInput,
     SegmentExpected,
     Tolerance,
+    Variant,
 )
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.plan import (
@@ -64,7 +66,7 @@ def ref(data: bytes, offset: int, nbytes: int) -> ConstantRef:
 
 
 def manifest() -> Manifest:
-    """Valid; two nested loops, draws, every kind of input, parity."""
+    """Valid; two nested loops, draws, every kind of input, parity, two variants."""
     return Manifest(
         name="sample",
         version="1.2",
@@ -88,6 +90,16 @@ def manifest() -> Manifest:
         toolchain={"partitioner": "0.1.0", "python": "3.11.7"},
         options={"steps": 3, "guidance": 7.5, "prompt": None, "deep": [{"a": [True, "ä"]}]},
         report={"warnings": ["two\nlines"], "loops": [{"trips": 3}]},
+        variants=(
+            Variant({"steps": 6}, {"outer": 3, "inner": 2}, (3, 1), {}),
+            Variant(
+                {"steps": 3},
+                {"outer": 3, "inner": 1},
+                (2, 1),
+                {"ids": ref(TABLES, 96, 24)},
+                dataclasses.replace(_parity(), segments=()),
+            ),
+        ),
     )
 
 

@@ -134,7 +134,7 @@ def test_output_names_are_safe_as_file_names(name: str) -> None:
 
 def test_labels_of_people_are_taken() -> None:
     name = "vertices (m), ü"
-    edits = [("outputs/0/0", name), ("plan/outputs/0/0", name), ("parity", None)]
+    edits = [("outputs/0/0", name), ("plan/outputs/0/0", name), ("parity", None), ("variants", [])]
     assert name in Manifest.from_json(edited(*edits)).outputs
 
 

@@ -243,14 +243,14 @@ def test_carried_values_of_different_types(program: Program, planned: Planned):
     assert refusal(program, bad).startswith("loop 'step' carries values of different types")
 
 
-@pytest.mark.parametrize("kind", ["slice", "stacked"])
-def test_rows_that_do_not_fit(kind: str, program: Program, planned: Planned):
+@pytest.mark.parametrize(("kind", "rows"), [("slice", 2), ("stacked", 2), ("stacked", 4)])
+def test_rows_that_do_not_fit(kind: str, rows: int, program: Program, planned: Planned):
     loop: Any = planned.plan.steps[2]
     whole = loop.slices[0].source if kind == "slice" else loop.stacked[0].result
-    values = {**planned.plan.values, whole: TensorSpec("float32", (4, *SHAPE))}
+    values = {**planned.plan.values, whole: TensorSpec("float32", (rows, *SHAPE))}
     text = refusal(program, with_plan(planned, values=values))
     assert text.startswith("loop 'step' has 3 rows ")
-    assert text.endswith(f"in {whole!r}, which is float32[4, 2, 3]")
+    assert text.endswith(f"in {whole!r}, which is float32[{rows}, 2, 3]")
 
 
 # --- constants and draws ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from partitioner.plan import Draw, DrawGroup, Plan
 from partitioner.runtime import draws
 from partitioner.runtime.draws import Drawing, draw_noise
 from partitioner.runtime.random import TorchGenerator
-from partitioner.specs import InputSpec, Noise
+from partitioner.specs import InputSpec, Noise, TensorSpec
 from tests.bundles import spec, specs
 
 Array = np.ndarray[Any, Any]
@@ -165,3 +165,18 @@ def test_given_numbers_that_do_not_fit(given: Array) -> None:
     made = source({"a": "float32[2]"}, [DrawGroup(1, (normal("a"),))])
     with pytest.raises(InputError, match=r"the noise 'a' is .*, but must be float32\[2\]"):
         draw_noise(made, 0, {"a": given})
+
+
+def test_rows_that_no_repetition_fills_are_zero() -> None:
+    """A variant with fewer steps shares the type of a longer one; memory must not show through."""
+    plan = Plan(
+        values={"noise": TensorSpec("float32", (5, 2))},
+        inputs={},
+        constants=(),
+        draws=(DrawGroup(3, (Draw("noise", "normal", (0.0, 1.0), row=True),)),),
+        steps=(),
+        outputs={},
+    )
+    source = cast(Drawing, SimpleNamespace(inputs=(), plan=plan))
+    (drawn,) = draw_noise(source, 1, {}).values()
+    assert [[100, 101], [102, 103], [104, 105], [0, 0], [0, 0]] == drawn.tolist()

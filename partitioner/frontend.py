@@ -1,0 +1,311 @@
+"""The front end: from a pipeline to a plan. Everything of a build that needs no compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from partitioner.backends import find_backend
+from partitioner.capture import Captured, capture
+from partitioner.capture.structure import named_tensors
+from partitioner.compression.search import Trade, find_levels
+from partitioner.errors import UsageError
+from partitioner.passes.base import Pass
+from partitioner.passes.checked import check_passes
+from partitioner.passes.pipeline import (
+    DEFAULT,
+    Observer,
+    PassRecord,
+    format_pipeline,
+    parse_pipeline,
+    run_pipeline,
+)
+from partitioner.placeholders import placeholder_values
+from partitioner.plan import Plan, rescheduled
+from partitioner.planning.plan import Planned, make_plan
+from partitioner.precision import Precision, for_target
+from partitioner.program import DrawSequence, Program
+from partitioner.runtime.draws import draw_noise
+from partitioner.specs import Image, InputSpec, Noise
+from partitioner.targets import Target, find_target
+from partitioner.variants import (
+    Merged,
+    for_variants,
+    lengthen_tables,
+    longest_loop,
+    merge,
+    trips_of,
+    with_trips,
+)
+
+__all__ = ["PARITY_SEED", "Case", "Prepared", "compress", "example_request", "prepare"]
+
+Array = npt.NDArray[Any]
+
+#: The seed of the noise on which programs and bundles are compared with the eager pipeline.
+PARITY_SEED = 0
+
+#: Gives a context for the phase of a name: ``capture``, ``passes``, ``plan``.
+Phase = Callable[[str], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One schedule of a pipeline; without variants there is one.
+
+    Attributes:
+        choice: the options by which a caller chooses it.
+        options: all options of the pipeline.
+        captured: before the passes.
+        plan: with its own trips.
+        trips: by loop of the plan.
+        tensors: what the plan reads, by value id.
+    """
+
+    choice: dict[str, Any]
+    options: dict[str, Any]
+    captured: Captured
+    plan: Plan
+    trips: dict[str, int]
+    tensors: dict[str, torch.Tensor]
+
+    @property
+    def draws(self) -> tuple[DrawSequence, ...]:
+        """What the eager pipeline draws, in order."""
+        return self.captured.program.draws
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pipeline, ready to be compiled.
+
+    Attributes:
+        passes: the whole pipeline of passes, with what the target and the precision added.
+        records: what each pass did to the first variant.
+        planned: the plan of the first variant, and the segments of all.
+        cases: the variants.
+        compilers: backend name -> its compiler.
+        merged: the program with what each variant has for itself.
+        trades: what compression found, by segment.
+    """
+
+    target: Target
+    passes: str
+    records: tuple[PassRecord, ...]
+    planned: Planned
+    cases: tuple[Case, ...]
+    compilers: dict[str, Any]
+    merged: Merged
+    trades: tuple[Trade, ...] = ()
+
+    @property
+    def program(self) -> Program:
+        """After the passes; what differs between variants is that of the first."""
+        return self.merged.program
+
+    @property
+    def captured(self) -> Captured:
+        """The first variant before the passes."""
+        return self.cases[0].captured
+
+
+def prepare(
+    pipeline: Any,
+    example_inputs: Mapping[str, Any],
+    *,
+    target: str = "cpu",
+    inputs: Mapping[str, Image | Noise] | None = None,
+    stages: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    variants: Sequence[Mapping[str, Any]] = (),
+    passes: str = DEFAULT,
+    precision: Precision | None = None,
+    verify_passes: bool = False,
+    observers: Sequence[Observer] = (),
+    phase: Phase = nullcontext,
+) -> Prepared:
+    """Capture a pipeline, run the passes, make the plan. Arguments as for a build.
+
+    Args:
+        observers: of the passes on the first variant.
+        phase: is entered for each part of the work.
+
+    Raises:
+        PartitionerError: a subclass says what went wrong, where, and what to do.
+    """
+    hardware = find_target(target)
+    sequence = parse_pipeline(for_target(passes, hardware, precision))
+    choices = [dict(variant) for variant in variants] or [{}]
+    _check_variants(choices, example_inputs)
+    settings = [{**(options or {}), **choice} for choice in choices]
+    with phase("capture"):
+        captures = [
+            capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
+            for setting in settings
+        ]
+    with phase("passes"):
+        checked = example_inputs if verify_passes else None
+        merged, records = _optimise(captures, choices, sequence, observers, checked)
+    with phase("plan"):
+        compilers = {name: find_backend(name).make_compiler() for name in hardware.backends}
+        planned = make_plan(merged.program, hardware, compilers)
+    cases = _cases(planned, merged, captures, choices, settings)
+    planned = replace(planned, plan=cases[0].plan)
+    text = format_pipeline(sequence)
+    return Prepared(hardware, text, tuple(records), planned, cases, compilers, merged)
+
+
+def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:
+    """The same pipeline with compressed weights, within an accuracy budget.
+
+    Args:
+        budget: relative error that outputs, and results of segments, may have on the examples.
+
+    Raises:
+        UsageError: no backend of the target takes compressed weights.
+        MissingDependencyError: NNCF is not installed.
+    """
+    able = {name for name, one in prepared.compilers.items() if getattr(one, "compresses", False)}
+    if not able:
+        raise UsageError(
+            f"no backend of the target {prepared.target.name!r} takes compressed weights",
+            advice="build without an accuracy budget",
+        )
+    case, merged = prepared.cases[0], prepared.merged
+    _, values = example_request(prepared, case, example_inputs)
+    # What is run is the first variant.
+    first = with_trips(merged.program, merged.variations[0].trips)
+    inputs = placeholder_values(case.captured.program, example_inputs, PARITY_SEED)
+    given = {name: inputs[name] for name in _placeholders(first)}
+    found, trades = find_levels(first, prepared.planned, values, given, able.__contains__, budget)
+    program = with_trips(found, trips_of(merged.program))
+    merged = replace(merged, program=program)
+    planned = make_plan(program, prepared.target, prepared.compilers)
+    old = prepared.cases
+    cases = _cases(
+        planned,
+        merged,
+        [case.captured for case in old],
+        [case.choice for case in old],
+        [case.options for case in old],
+    )
+    planned = replace(planned, plan=cases[0].plan)
+    return replace(prepared, planned=planned, cases=cases, merged=merged, trades=tuple(trades))
+
+
+def _placeholders(program: Program) -> set[str]:
+    return {str(n.target) for n in program.main.nodes if n.op == "placeholder"}
+
+
+def example_request(
+    prepared: Prepared, case: Case, example_inputs: Mapping[str, Any]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The example inputs by name, and all values that exist before a plan's first step, by id."""
+    given = {
+        name: np.array(tensor.detach().numpy())
+        for name, tensor in named_tensors(example_inputs).items()
+    }
+    values = {case.plan.inputs[n]: a for n, a in given.items() if n in case.plan.inputs}
+    values |= {v: t.detach().contiguous().numpy() for v, t in case.tensors.items()}
+    noise = draw_noise(_Drawn(prepared.program.inputs, case.plan), PARITY_SEED, {})
+    # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
+    values |= noise
+    for name, value in case.plan.inputs.items():
+        if value in noise:
+            given[name] = noise[value]
+    return given, values
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    inputs: tuple[InputSpec, ...]
+    plan: Plan
+
+
+def _optimise(
+    captures: Sequence[Captured],
+    choices: Sequence[Mapping[str, Any]],
+    passes: Sequence[Pass],
+    observers: Sequence[Observer],
+    checked: Mapping[str, Any] | None,
+) -> tuple[Merged, list[PassRecord]]:
+    """Run the passes on every variant, and merge what comes of it.
+
+    Args:
+        checked: the example inputs, if every pass is to be checked on them.
+    """
+    programs = [captured.program for captured in captures]
+    if len(programs) > 1:
+        rows = longest_loop(programs)
+        programs = [lengthen_tables(program, rows) for program in programs]
+        passes = for_variants(passes, rows)
+    optimised: list[Program] = []
+    records: list[PassRecord] = []
+    for program in programs:
+        # What passes say, and what is dumped, is of the first variant.
+        watching = [] if optimised else list(observers)
+        if checked is not None:
+            watching.append(check_passes(placeholder_values(program, checked, PARITY_SEED)))
+        done, own = run_pipeline(program, passes, observers=watching)
+        optimised.append(done)
+        records = records or own
+    return merge(optimised, [choice_text(choice) for choice in choices]), records
+
+
+def _cases(
+    planned: Planned,
+    merged: Merged,
+    captures: Sequence[Captured],
+    choices: Sequence[dict[str, Any]],
+    settings: Sequence[dict[str, Any]],
+) -> tuple[Case, ...]:
+    constants = merged.program.constants
+    cases: list[Case] = []
+    rows = zip(merged.variations, captures, choices, settings, strict=True)
+    for own, captured, choice, setting in rows:
+        trips = {name: own.trips[body] for name, body in planned.loops.items()}
+        tensors = {v: own.constants.get(n, constants[n]) for v, n in planned.constants.items()}
+        plan = rescheduled(planned.plan, trips, own.repeats)
+        cases.append(Case(choice, setting, captured, plan, trips, tensors))
+    return tuple(cases)
+
+
+# --- variants -----------------------------------------------------------------------------------
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Options as the command line takes them: ``steps=5,scale=1.5``."""
+    return ",".join(f"{name}={value}" for name, value in choice.items())
+
+
+def _check_variants(
+    choices: Sequence[Mapping[str, Any]], example_inputs: Mapping[str, Any]
+) -> None:
+    for choice in choices:
+        if choice.keys() != choices[0].keys():
+            raise UsageError(
+                f"variants name the options {list(choices[0])} and {list(choice)}",
+                advice="give each variant the same options",
+            )
+        tensors = [n for n in choice if isinstance(example_inputs.get(n), torch.Tensor)]
+        if tensors:
+            raise UsageError(
+                f"{tensors[0]!r} is an input, so it cannot tell variants apart",
+                advice="name options that are fixed when the pipeline is captured, such as steps",
+            )
+        for name, value in choice.items():
+            if not (value is None or isinstance(value, bool | int | float | str)):
+                raise UsageError(
+                    f"the variant's {name} is a {type(value).__name__}",
+                    advice="give a number, a text, true or false",
+                )
+        if sum(choice == other for other in choices) > 1:
+            raise UsageError(
+                f"the variant {choice_text(choice)} is given twice", advice="leave one out"
+            )
