@@ -40,6 +40,11 @@ slow: $(VENV)/.dev  ## Run the slow tests.
 bench: $(VENV)/.dev  ## Run the benchmarks that take minutes, not hours.
 	$(PY) benchmarks/capture_scaling.py
 	$(PY) benchmarks/runtime_overhead.py
+	$(PY) benchmarks/passes_scaling.py
+	$(PY) benchmarks/tail.py
+	$(PY) benchmarks/hoisting.py --size base
+	$(PY) benchmarks/hoisting.py --model dit
+	$(PY) benchmarks/diffusers_passes.py
 	$(PY) benchmarks/end_to_end.py --size base
 	$(PY) benchmarks/memory.py --size base
 

@@ -14,10 +14,12 @@ __all__ = ["main"]
 
 #: verb -> one line of help; the verb's file has its name.
 _VERBS = {
+    "plan": "Show what a build would make of a pipeline, without compiling.",
     "build": "Compile a pipeline into a bundle.",
     "run": "Run a bundle on inputs.",
     "verify": "Check a bundle's numbers on this machine.",
     "inspect": "Show what is in a bundle.",
+    "bisect": "Find the node that a bundle computes wrongly.",
     "targets": "List what can be built for.",
     "doctor": "Tell what is installed and what works here.",
 }
@@ -51,6 +53,7 @@ def main() -> None:
 
     \b
       partition doctor                                     what works here
+      partition plan model.py                              what a build would make of it
       partition build model.py --target cpu -o my.bundle   build
       partition inspect my.bundle                          look inside
       partition run my.bundle --input image=in.png -o out.glb --seed 7

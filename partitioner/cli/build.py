@@ -8,36 +8,40 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
-from partitioner.errors import MissingDependencyError, UsageError
+from partitioner.cli.models import capture_arguments, load, model_options, needs_torch
 
 __all__ = ["command"]
 
 
 @click.command("build")
 @click.argument("model")
-@click.option("--target", default="cpu", show_default=True, help="See `partition targets`.")
+@model_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's directory.")
 @click.option(
-    "--set",
-    "settings",
+    "--variant",
+    "variants",
     multiple=True,
-    metavar="NAME=VALUE",
-    help="Fix an argument of the pipeline or its factory: --set steps=20.",
+    metavar="NAME=VALUE[,...]",
+    help="A schedule that callers may choose: --variant steps=5 --variant steps=20.",
 )
-@click.option(
-    "--stage",
-    "stages",
-    multiple=True,
-    metavar="NAME=PATH",
-    help="Name a stage by its attribute path: --stage denoiser=unet.",
-)
+@click.option("--passes", help="A pass pipeline instead of the default one.")
 @click.option("--name", help="The bundle's label; the file's name by default.")
 @click.option("--version-label", default="0", show_default=True, help="The bundle's version label.")
-@click.option("--passes", help="A pass pipeline instead of the default one.")
 @click.option(
     "--dump-passes",
     type=click.Path(path_type=Path),
     help="Write the program after each pass to this directory.",
+)
+@click.option(
+    "--verify-passes",
+    is_flag=True,
+    help="Run the program before and after each pass; stop at one that changes the numbers.",
+)
+@click.option(
+    "--accuracy-budget",
+    type=float,
+    metavar="ERROR",
+    help="Compress weights to 4 or 8 bits as far as results differ by less, relative: 1e-2.",
 )
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
@@ -61,37 +65,30 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
     \b
       partition build model.py
       partition build model.py:make --set steps=20 -o twenty.bundle
+      partition build model.py --variant steps=5 --variant steps=20
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:
         from partitioner.builder import build
-        from partitioner.modelfile import load_model, parse_setting
-        from partitioner.passes.pipeline import DEFAULT
+        from partitioner.modelfile import parse_setting
     except ImportError as error:
-        raise MissingDependencyError(
-            f"building needs {error.name}, which is not installed",
-            advice="pip install 'partitioner[build]'",
-        ) from error
-    from partitioner.targets import find_target
-
-    find_target(given["target"])
-    loaded = load_model(model, dict(parse_setting(s) for s in given["settings"]))
+        raise needs_torch(error, "building") from error
+    loaded = load(model, given)
     limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
         result = build(
             loaded.pipeline,
             loaded.example_inputs,
-            target=given["target"],
             output=output or Path(f"{loaded.name}.bundle"),
-            inputs=loaded.inputs,
-            stages={**loaded.stages, **dict(_pair(s) for s in given["stages"])},
-            options=loaded.options,
+            **capture_arguments(loaded, given),
+            variants=[dict(parse_setting(s) for s in v.split(",")) for v in given["variants"]],
             name=given["name"] or loaded.name,
             version=given["version_label"],
-            passes=given["passes"] if given["passes"] is not None else DEFAULT,
+            accuracy_budget=given["accuracy_budget"],
             parity=given["parity"],
             tolerance=given["tolerance"],
             dump_passes=given["dump_passes"],
+            verify_passes=given["verify_passes"],
             timeout_s=given["timeout"],
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
@@ -102,20 +99,23 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
     emit(as_json, document, lambda: _text(document))
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, path = text.partition("=")
-    if not equals:
-        raise UsageError(f"--stage takes NAME=PATH, not {text!r}")
-    return name, path
-
-
 def _text(document: dict[str, Any]) -> str:
     lines = [f"warning: {warning}" for warning in document["warnings"]]
     for loop in document["loops"]:
         lines.append(f"{loop['name']}: {loop['trips']} trips of {', '.join(loop['stages'])}")
+    for trade in document["compression"]:
+        sizes = f"{trade['bytes_before'] / 2**20:.2f} -> {trade['bytes_after'] / 2**20:.2f} MiB"
+        lines.append(
+            f"weights of {trade['segment']}: {trade['level']}, {sizes}, "
+            f"its results differ by {trade['error']:.2g} relative"
+        )
     outputs = document["parity"].get("outputs", {})
     for name, error in outputs.items():
         lines.append(f"output {name}: differs from eager by {error:.2g} relative")
+    for variant in document["parity"].get("variants", [])[1:]:
+        label = ", ".join(f"{k}={v}" for k, v in variant.items() if k != "outputs")
+        worst = max(variant["outputs"].values(), default=0.0)
+        lines.append(f"variant {label}: differs from eager by {worst:.2g} relative")
     seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
     lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
     return "\n".join(lines)

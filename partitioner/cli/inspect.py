@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option
+from partitioner.cli.tables import passes_table, size_text
 from partitioner.plan import Call, Loop, Plan, Step
 
 __all__ = ["command"]
@@ -17,8 +18,9 @@ __all__ = ["command"]
 @click.command("inspect")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Hash every blob.")
+@click.option("--show-passes", is_flag=True, help="Print what each pass did in the build.")
 @json_option
-def command(bundle: Path, check: bool, as_json: bool) -> None:
+def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None:
     """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions.
 
     \b
@@ -32,13 +34,14 @@ def command(bundle: Path, check: bool, as_json: bool) -> None:
     if check:
         opened.check()
     document = {"digest": opened.digest, "checked": check, **encode(opened.manifest)}
-    emit(as_json, document, lambda: "\n".join(_lines(opened)))
+    rows = opened.manifest.report.get("passes", []) if show_passes else []
+    emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(rows)]))
 
 
 def _lines(bundle: Any) -> Iterator[str]:
     manifest = bundle.manifest
     total = sum(blob.size for blob in manifest.blobs)
-    yield f"{manifest.name} {manifest.version}  for {manifest.target}  {_size(total)}"
+    yield f"{manifest.name} {manifest.version}  for {manifest.target}  {size_text(total)}"
     yield f"digest   {bundle.digest}"
     yield f"schema   {manifest.schema_version}"
     for spec in manifest.inputs:
@@ -51,6 +54,11 @@ def _lines(bundle: Any) -> Iterator[str]:
         yield f"random   {draws} draws from the request's seed"
     yield "plan"
     yield from _steps(manifest, manifest.plan, manifest.plan.steps, 1)
+    for index, variant in enumerate(manifest.variants):
+        chosen = ", ".join(f"{name}={value}" for name, value in variant.options.items())
+        trips = ", ".join(f"{loop} x {count}" for loop, count in variant.trips.items())
+        own = f"{len(variant.constants)} own tables" if index else "taken if none is chosen"
+        yield f"variant  {chosen}: {trips}, {own}"
     yield "built with  " + ", ".join(f"{k} {v}" for k, v in manifest.toolchain.items())
     yield "options  " + ", ".join(f"{k}={v}" for k, v in manifest.options.items())
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
@@ -67,18 +75,9 @@ def _steps(manifest: Any, plan: Plan, steps: tuple[Step, ...], depth: int) -> It
             sizes = {blob.digest: blob.size for blob in manifest.blobs}
             weights = sum(sizes[digest] for digest in artifact.weights)
             stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
-            held = f"  weights {_size(weights)}" if weights else ""
+            held = f"  weights {size_text(weights)}" if weights else ""
             yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
             yield f"{indent}{step.name} x {step.trips}  carries {carried}"
             yield from _steps(manifest, plan, step.body, depth + 1)
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"

@@ -26,6 +26,13 @@ __all__ = ["command"]
     metavar="NAME=VALUE",
     help="A picture's file, FILE.npy, FILE.npz:KEY, or numbers: --input label=3.",
 )
+@click.option(
+    "--set",
+    "chosen",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Choose a variant of the bundle: --set steps=20.",
+)
 @click.option("--seed", type=int, help="Of all random numbers; a fresh one by default.")
 @click.option(
     "-o",
@@ -49,6 +56,7 @@ def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any)
     \b
       partition run my.bundle --input image=chair.png --seed 7 -o chair.glb
       partition run my.bundle --input latents=noise.npy -o picture.png
+      partition run my.bundle --input image=chair.png --set steps=20
       partition run my.bundle --input x=batch.npz:x -o all.npz
     """
     from partitioner.runtime import load
@@ -57,7 +65,7 @@ def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any)
     ops = [import_host_op(text) for text in options["host_ops"]]
     with load(bundle, threads=options["threads"], memory=options["memory"], host_ops=ops) as pipe:
         loaded = time.perf_counter()
-        inputs = dict(_input(text) for text in given)
+        inputs = {**dict(_input(t) for t in given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:
             outputs = pipe(
                 inputs,
@@ -86,6 +94,22 @@ def import_host_op(text: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"--host-op {text}: {error}", advice="give MODULE:NAME") from error
+
+
+def _choice(chosen: tuple[str, ...], variants: list[dict[str, Any]]) -> dict[str, Any]:
+    """Options that choose a variant, with the values' types as the bundle has them."""
+    known = list(dict.fromkeys(name for variant in variants for name in variant))
+    choice: dict[str, Any] = {}
+    for text in chosen:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise InputError(
+                f"--set {text}: the bundle has no variants by that name",
+                advice=f"it has {', '.join(known)}" if known else "it has one schedule only",
+            )
+        values = [variant[name] for variant in variants]
+        choice[name] = next((v for v in values if str(v) == value), value)
+    return choice
 
 
 def _input(text: str) -> tuple[str, Any]:

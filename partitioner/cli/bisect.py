@@ -1,0 +1,87 @@
+"""``partition bisect``: the node that a bundle computes wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from partitioner.cli.common import emit, json_option
+from partitioner.cli.models import needs_torch, stage_paths
+from partitioner.cli.run import import_host_op
+
+__all__ = ["command"]
+
+
+@click.command("bisect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("model")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="As in the build; the pipeline's own are known from the bundle, a factory's are not.",
+)
+@click.option("--stage", "stages", multiple=True, metavar="NAME=PATH", help="As in the build.")
+@click.option(
+    "--host-op",
+    "host_ops",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="A host op that is not installed as a plugin.",
+)
+@json_option
+def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
+    """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
+
+    Looks at capture, at every pass, at every segment on torch's values, and in the first wrong
+    segment compiles parts of it until the first wrong node is known.
+
+    Exit code 0 if there is nothing wrong here, 5 if a pass is wrong, 8 if anything else is, 3 if
+    MODEL is not what the bundle was built from.
+
+    \b
+      partition bisect my.bundle model.py
+      partition bisect my.bundle model.py:make --set size=base --json
+    """
+    try:
+        from partitioner.bisection import bisect_bundle, recorded_options
+    except ImportError as error:
+        raise needs_torch(error, "bisecting") from error
+    from partitioner.artifacts.bundle import Bundle
+    from partitioner.modelfile import load_model, parse_setting
+
+    opened = Bundle.open(bundle, "always")
+    settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
+    loaded = load_model(model, settings)
+    found = bisect_bundle(
+        opened,
+        loaded.pipeline,
+        loaded.example_inputs,
+        inputs=loaded.inputs,
+        stages={**loaded.stages, **stage_paths(given["stages"])},
+        options=loaded.options,
+        host_ops=[import_host_op(text) for text in given["host_ops"]],
+    )
+    document = {"ok": found.kind == "healthy", **asdict(found)}
+    emit(as_json, document, lambda: "\n".join(_lines(document)))
+    if found.exit_code:
+        raise click.exceptions.Exit(found.exit_code)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    yield f"{'ok' if document['ok'] else 'found'}: {document['what']}"
+    for label in ("segment", "stage", "node", "op", "source"):
+        if document[label]:
+            yield f"  {label:<8} {document[label]}"
+    if document["error"] is not None:
+        yield f"  error    {document['error']:.3g} relative, allowed {document['tolerance']:.3g}"
+    for label, title in (("inputs", "reads"), ("users", "read by")):
+        for other in document[label]:
+            yield f"  {title:<8} {other['node']}  {other['op']}  {other['source']}".rstrip()
+    if document["compiled"]:
+        yield f"  compiled {document['compiled']} graphs on the way"

@@ -1,0 +1,87 @@
+"""What the verbs that take a MODEL share: which pipeline it is, and how it is captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from partitioner.errors import MissingDependencyError, UsageError
+
+__all__ = ["capture_arguments", "load", "model_options", "needs_torch", "stage_paths"]
+
+_OPTIONS = (
+    click.option("--target", default="cpu", show_default=True, help="See `partition targets`."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Fix an argument of the pipeline or its factory: --set steps=20.",
+    ),
+    click.option(
+        "--stage",
+        "stages",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="Name a stage by its attribute path: --stage denoiser=unet.",
+    ),
+    click.option(
+        "--precision",
+        multiple=True,
+        metavar="[STAGE=]DTYPE",
+        help="f32, bf16 or f16, for all stages or one: --precision bf16 --precision decoder=f32.",
+    ),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--target``, ``--set``, ``--stage`` and ``--precision``."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def needs_torch(error: ImportError, doing: str) -> MissingDependencyError:
+    """The error where what builds is not installed."""
+    return MissingDependencyError(
+        f"{doing} needs {error.name}, which is not installed",
+        advice="pip install 'partitioner[build]'",
+    )
+
+
+def load(model: str, given: Mapping[str, Any]) -> Any:
+    """The model that MODEL and the options name; the target is looked at before the work."""
+    from partitioner.modelfile import load_model, parse_setting
+    from partitioner.targets import find_target
+
+    find_target(given["target"])
+    return load_model(model, dict(parse_setting(s) for s in given["settings"]))
+
+
+def capture_arguments(loaded: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments that a build, and whatever does its first half, take."""
+    from partitioner.passes.pipeline import DEFAULT
+    from partitioner.precision import parse_precision
+
+    return {
+        "target": given["target"],
+        "inputs": loaded.inputs,
+        "stages": {**loaded.stages, **stage_paths(given["stages"])},
+        "options": loaded.options,
+        "precision": parse_precision(given["precision"]),
+        "passes": given["passes"] if given["passes"] is not None else DEFAULT,
+    }
+
+
+def stage_paths(texts: Sequence[str]) -> dict[str, str]:
+    """The values of ``--stage``.
+
+    Raises:
+        UsageError: one is not NAME=PATH.
+    """
+    wrong = next((text for text in texts if not text.partition("=")[1]), None)
+    if wrong is not None:
+        raise UsageError(f"--stage takes NAME=PATH, not {wrong!r}")
+    return {text.partition("=")[0]: text.partition("=")[2] for text in texts}

@@ -1,0 +1,81 @@
+"""Numbers for people: sizes, counts, and the table of what passes did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["count_text", "passes_table", "size_text"]
+
+#: Column -> the fields of a pass's record, less ``_before`` and ``_after``.
+_COLUMNS = {
+    "nodes": "nodes",
+    "constants": "constants",
+    "constant bytes": "bytes",
+    "operations": "operations",
+    "weights a step": "step_weight_bytes",
+}
+
+_SIZES = ("constant bytes", "weights a step")
+
+
+def size_text(count: int) -> str:
+    """``4.2 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"
+
+
+def count_text(count: int) -> str:
+    """``1.234 G``."""
+    size = float(count)
+    for unit in ("", " k", " M", " G"):
+        if size < 1000:
+            return f"{size:.4g}{unit}"
+        size /= 1000
+    return f"{size:.4g} T"
+
+
+def passes_table(records: Any) -> Iterator[str]:
+    """What passes did, from their records: a number that did not change is shown once.
+
+    A bundle's report is free-form, so records may lack columns, or be none at all.
+    """
+    rows = [row for row in records if isinstance(row, dict)] if isinstance(records, list) else []
+    if not rows:
+        return
+    header = ["pass", *_COLUMNS, "seconds"]
+    cells = [_cells(row) for row in rows]
+    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
+    yield _line(header, widths)
+    for row, line in zip(rows, cells, strict=True):
+        yield _line(line, widths)
+        notes = row.get("notes")
+        yield from (f"    {text}" for text in (notes if isinstance(notes, list | tuple) else ()))
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    cells = [str(row.get("name", ""))]
+    for column, field in _COLUMNS.items():
+        before, after = row.get(f"{field}_before"), row.get(f"{field}_after")
+        cells.append(_change(before, after, size_text if column in _SIZES else count_text))
+    seconds = row.get("seconds")
+    return [*cells, f"{seconds:.2f}" if isinstance(seconds, float) else ""]
+
+
+def _change(before: Any, after: Any, text: Any) -> str:
+    if not isinstance(before, int) or not isinstance(after, int):
+        return ""
+    old, new = text(before), text(after)
+    return new if old == new else f"{old} -> {new}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = (
+        f"{cell:<{width}}" if index == 0 else f"{cell:>{width}}"
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()
