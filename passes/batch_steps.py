@@ -18,6 +18,7 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from partitioner.errors import ProgramError
 from partitioner.interpreter import run_graph
 from partitioner.passes.base import Pass
 from partitioner.passes.dependence import Depends, LoopSite, dependences, loop_sites
@@ -27,6 +28,9 @@ from partitioner.passes.notes import note
 from partitioner.program import Program, TensorType, add_node, node_type
 
 __all__ = ["BatchSteps"]
+
+#: Where torch has no rule for a batch of some op it does the rows one by one, a node or more each.
+_GROWTH = 8
 
 
 def _candidates(program: Program, site: LoopSite) -> list[fx.Node]:
@@ -127,17 +131,25 @@ def _table(program: Program, site: LoopSite, node: fx.Node, rows: int) -> fx.Nod
     )
 
 
-def _batch(program: Program, site: LoopSite, choice: Choice, rows: int) -> None:
+def _batch(program: Program, site: LoopSite, choice: Choice, rows: int) -> str | None:
+    """Move the chosen nodes; what stands against it, if anything."""
     one, read = step_graph(site, choice, constants=True)
     first, last = site.carries, site.carries + site.slices
     slices = set(site.inner[first:last])
-    graph = _batched(program, one, read, [rows if n in slices else None for n in read])
+    try:
+        graph = _batched(program, one, read, [rows if n in slices else None for n in read])
+    except (ProgramError, RuntimeError) as error:
+        # torch has no rule for a batch of some op; the nodes are as well off in the loop.
+        return f"torch.vmap does not take them: {str(error).splitlines()[0]}"
+    if len(graph.nodes) > _GROWTH * (len(choice.moved) + len(read)):
+        return "as a batch they would be many more"
     with site.graph.inserting_before(site.node):
         operands = [_outer(program, site, node, rows) for node in read]
         results = _copy_in(site, graph, operands, choice.crossing)
     add_slices(site, list(zip(results, choice.crossing, strict=True)))
     for node in reversed(choice.moved):
         site.body.erase_node(node)
+    return None
 
 
 @dataclass(frozen=True)
@@ -164,14 +176,16 @@ class BatchSteps(Pass):
             pricing = Pricing(program, site.body, candidates, self.balance)
             rows = max(self.trips, site.trips)
             choice = choose(candidates, lambda n, p=pricing, r=rows: p.of(n, r), self.budget)
-            if choice.moved:
-                lift = Lift.of(pricing, choice.moved, choice.held)
+            lift = Lift.of(pricing, choice.moved, choice.held)
+            fault = _batch(program, site, choice, rows) if choice.moved else None
+            if fault is not None:
+                note(f"{site.node.name}: {len(choice.moved)} nodes stay in the loop: {fault}")
+            elif choice.moved:
                 note(
                     f"{site.node.name}: {len(choice.moved)} nodes depend on step and request and "
                     f"are done for all {site.trips} steps at once before the loop, "
                     f"{len(choice.crossing)} results are kept for it; {lift}",
                 )
-                _batch(program, site, choice, rows)
                 modified = True
             if choice.declined:
                 note(f"{site.node.name}: {choice.declined} more would not fit the budget")

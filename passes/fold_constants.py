@@ -18,6 +18,7 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from partitioner.passes.base import Pass
+from partitioner.passes.ops import op_name
 from partitioner.program import STRUCTURAL, Program, TensorType, add_node, call, loop, operands
 
 __all__ = ["FoldConstants"]
@@ -34,10 +35,6 @@ def _is_pure(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and (
         torch.Tag.nondeterministic_seeded not in node.target.tags or "attention" in node.name
     )
-
-
-def _op_name(node: fx.Node) -> str:
-    return cast(torch._ops.OpOverload, node.target).name().split("::")[1].split(".")[0]
 
 
 def _result_bytes(node: fx.Node) -> int:
@@ -72,7 +69,7 @@ class _Folder:
         if not all(n.op == "get_attr" for n in inputs):
             return False
         size = _result_bytes(node)
-        if _op_name(node) in _FILLS and size > _FILL_BYTES:
+        if op_name(node) in _FILLS and size > _FILL_BYTES:
             return False
         return size - self._dying_bytes(node) <= self.budget
 
@@ -112,7 +109,7 @@ class _Folder:
         stem = next(
             (str(n.target) for n in node.all_input_nodes), node.meta.get("stage") or "const"
         )
-        suffix = _op_name(node) if index is None else f"{_op_name(node)}_{index}"
+        suffix = op_name(node) if index is None else f"{op_name(node)}_{index}"
         name = self.program.add_constant(f"{stem}.{suffix}", tensor)
         with graph.inserting_before(node):
             constant = add_node(graph, "get_attr", name, type=TensorType.of(tensor), like=node)

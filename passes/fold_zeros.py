@@ -451,7 +451,7 @@ class _ZeroConstants:
         if name not in self._known:
             tensor = self._program.constants[name]
             # One number that is not zero is enough; most weights have it at their start.
-            first = tensor.numel() > 0 and not bool(tensor.reshape(-1)[0])
+            first = tensor.numel() > 0 and not bool(tensor[(0,) * tensor.ndim])
             self._known[name] = first and not bool(tensor.any())
         return self._known[name]
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from torch import nn
 
 from partitioner.passes.costs import program_cost
 from partitioner.passes.dependence import Depends, dependences, loop_sites
@@ -179,3 +180,47 @@ def test_rows_that_nothing_reads_are_not_computed() -> None:
     narrow, _ = after(program, "normalise,narrow-batch,eliminate-dead")
     assert 0.0 == difference(program, narrow)
     assert ["sin", "mul", "_softmax"] == names(narrow.main)
+
+
+class Looped(nn.Module):
+    """A loop around a denoiser."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        x = torch.randn(1, 6, WIDTH)
+        for time in torch.linspace(1.0, 0.0, 4):
+            x = x + 0.1 * self.denoiser(x, time[None], condition)
+        return x
+
+
+class Unbatchable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.second = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor, step: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        mixed = self.first((context * step).mean(1))
+        return self.second(x) + mixed.cumsum(-1)[:, None].softmax(-1)
+
+
+def test_what_torch_cannot_batch_stays_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = captured(Looped(Unbatchable().eval()), condition=torch.randn(1, 5, WIDTH))
+    front = f"{FRONT},tabulate-steps,hoist-invariants"
+    batched, (*_, record) = after(program, f"{front},batch-steps")
+    assert record.modified
+    assert 1e-6 > difference(program, batched)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Batching rule not implemented for aten::cumsum\nsee there")
+
+    monkeypatch.setattr(torch, "vmap", refuse)
+    left, (*_, record) = after(program, f"{front},batch-steps")
+    assert not record.modified
+    (note,) = record.notes
+    assert "stay in the loop: torch.vmap does not take them: Batching rule not" in note
+    assert 1e-6 > difference(program, left)
