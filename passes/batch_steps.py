@@ -21,25 +21,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from partitioner.errors import ProgramError
 from partitioner.interpreter import run_graph
 from partitioner.passes.base import Pass
-from partitioner.passes.dependence import Depends, LoopSite, dependences, loop_sites
-from partitioner.passes.frontier import Choice, choose
-from partitioner.passes.lifting import BALANCE, Lift, Pricing, add_slices, lengthened, step_graph
-from partitioner.passes.notes import note
+from partitioner.passes.dependence import Depends, LoopSite
+from partitioner.passes.frontier import Choice
+from partitioner.passes.lifting import BALANCE, add_slices, lengthened, step_graph
+from partitioner.passes.relieving import relieve
 from partitioner.program import Program, TensorType, add_node, node_type
 
 __all__ = ["BatchSteps"]
 
 #: Where torch has no rule for a batch of some op it does the rows one by one, a node or more each.
 _GROWTH = 8
-
-
-def _candidates(program: Program, site: LoopSite) -> list[fx.Node]:
-    found = dependences(program, site)
-    return [
-        node
-        for node in site.body.nodes
-        if node.op == "call_function" and found[node] == Depends.STEP | Depends.REQUEST
-    ]
 
 
 def _batched(
@@ -170,23 +161,19 @@ class BatchSteps(Pass):
     name: ClassVar[str] = "batch-steps"
 
     def apply(self, program: Program) -> bool:
-        modified = False
-        for site in loop_sites(program):
-            candidates = _candidates(program, site)
-            pricing = Pricing(program, site.body, candidates, self.balance)
-            rows = max(self.trips, site.trips)
-            choice = choose(candidates, lambda n, p=pricing, r=rows: p.of(n, r), self.budget)
-            lift = Lift.of(pricing, choice.moved, choice.held)
-            fault = _batch(program, site, choice, rows) if choice.moved else None
-            if fault is not None:
-                note(f"{site.node.name}: {len(choice.moved)} nodes stay in the loop: {fault}")
-            elif choice.moved:
-                note(
-                    f"{site.node.name}: {len(choice.moved)} nodes depend on step and request and "
-                    f"are done for all {site.trips} steps at once before the loop, "
-                    f"{len(choice.crossing)} results are kept for it; {lift}",
-                )
-                modified = True
-            if choice.declined:
-                note(f"{site.node.name}: {choice.declined} more would not fit the budget")
-        return modified
+        return relieve(
+            program,
+            Depends.STEP | Depends.REQUEST,
+            _batch,
+            _says,
+            budget=self.budget,
+            balance=self.balance,
+            trips=self.trips,
+        )
+
+
+def _says(site: LoopSite, choice: Choice) -> str:
+    return (
+        f"depend on step and request and are done for all {site.trips} steps at once before the "
+        f"loop, {len(choice.crossing)} results are kept for it"
+    )

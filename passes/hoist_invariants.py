@@ -11,19 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import fx
-
 from partitioner.passes.base import Pass
-from partitioner.passes.dependence import Depends, LoopSite, dependences, loop_sites
-from partitioner.passes.frontier import Choice, choose
-from partitioner.passes.lifting import BALANCE, Lift, Pricing, add_invariants, with_constants
-from partitioner.passes.notes import note
+from partitioner.passes.dependence import Depends, LoopSite
+from partitioner.passes.frontier import Choice
+from partitioner.passes.lifting import BALANCE, add_invariants, with_constants
+from partitioner.passes.relieving import relieve
 from partitioner.program import Program
 
 __all__ = ["HoistInvariants"]
 
 
-def _hoist(site: LoopSite, choice: Choice) -> None:
+def _hoist(program: Program, site: LoopSite, choice: Choice, rows: int) -> None:
     env = dict(zip(site.inner, site.given, strict=True))
     with site.graph.inserting_before(site.node):
         for node in with_constants(site.body, choice.moved):
@@ -31,15 +29,6 @@ def _hoist(site: LoopSite, choice: Choice) -> None:
     add_invariants(site, [(env[node], node) for node in choice.crossing])
     for node in reversed(choice.moved):
         site.body.erase_node(node)
-
-
-def _candidates(program: Program, site: LoopSite) -> list[fx.Node]:
-    found = dependences(program, site)
-    return [
-        node
-        for node in site.body.nodes
-        if node.op == "call_function" and found[node] == Depends.REQUEST
-    ]
 
 
 @dataclass(frozen=True)
@@ -58,23 +47,19 @@ class HoistInvariants(Pass):
     name: ClassVar[str] = "hoist-invariants"
 
     def apply(self, program: Program) -> bool:
-        modified = False
-        for site in loop_sites(program):
-            candidates = _candidates(program, site)
-            pricing = Pricing(program, site.body, candidates, self.balance)
-            choice = choose(candidates, lambda n, p=pricing: p.of(n, 1), self.budget)
-            _tell(site, choice, Lift.of(pricing, choice.moved, choice.held))
-            if choice.moved:
-                _hoist(site, choice)
-                modified = True
-        return modified
-
-
-def _tell(site: LoopSite, choice: Choice, lift: Lift) -> None:
-    if choice.moved:
-        note(
-            f"{site.node.name}: {len(choice.moved)} nodes depend on the request only and are done "
-            f"once before the loop, {len(choice.crossing)} results are kept for it; {lift}",
+        return relieve(
+            program,
+            Depends.REQUEST,
+            _hoist,
+            _says,
+            budget=self.budget,
+            balance=self.balance,
+            trips=None,
         )
-    if choice.declined:
-        note(f"{site.node.name}: {choice.declined} more would not fit the budget")
+
+
+def _says(site: LoopSite, choice: Choice) -> str:
+    return (
+        "depend on the request only and are done once before the loop, "
+        f"{len(choice.crossing)} results are kept for it"
+    )

@@ -14,30 +14,19 @@ from torch import fx
 
 from partitioner.interpreter import run_graph
 from partitioner.passes.base import Pass
-from partitioner.passes.dependence import Depends, LoopSite, dependences, loop_sites
-from partitioner.passes.frontier import Choice, choose
+from partitioner.passes.dependence import Depends, LoopSite
+from partitioner.passes.frontier import Choice
 from partitioner.passes.lifting import (
     BALANCE,
-    Lift,
-    Pricing,
     add_slices,
     lengthened,
     step_graph,
     table_name,
 )
-from partitioner.passes.notes import note
+from partitioner.passes.relieving import relieve
 from partitioner.program import Program, TensorType, add_node
 
 __all__ = ["TabulateSteps"]
-
-
-def _candidates(program: Program, site: LoopSite) -> list[fx.Node]:
-    found = dependences(program, site)
-    return [
-        node
-        for node in site.body.nodes
-        if node.op == "call_function" and found[node] == Depends.STEP
-    ]
 
 
 def _rows(program: Program, site: LoopSite, choice: Choice, rows: int) -> list[torch.Tensor]:
@@ -83,20 +72,17 @@ class TabulateSteps(Pass):
     name: ClassVar[str] = "tabulate-steps"
 
     def apply(self, program: Program) -> bool:
-        modified = False
-        for site in loop_sites(program):
-            candidates = _candidates(program, site)
-            pricing = Pricing(program, site.body, candidates, self.balance)
-            rows = max(self.trips, site.trips)
-            choice = choose(candidates, lambda n, p=pricing, r=rows: p.of(n, r), self.budget)
-            if choice.moved:
-                lift = Lift.of(pricing, choice.moved, choice.held)
-                note(
-                    f"{site.node.name}: {len(choice.moved)} nodes depend on the step only and "
-                    f"became {len(choice.crossing)} tables of {site.trips} rows; {lift}",
-                )
-                _tabulate(program, site, choice, rows)
-                modified = True
-            if choice.declined:
-                note(f"{site.node.name}: {choice.declined} more would not fit the budget")
-        return modified
+        return relieve(
+            program,
+            Depends.STEP,
+            _tabulate,
+            _says,
+            budget=self.budget,
+            balance=self.balance,
+            trips=self.trips,
+        )
+
+
+def _says(site: LoopSite, choice: Choice) -> str:
+    count = len(choice.crossing)
+    return f"depend on the step only and became {count} tables of {site.trips} rows"

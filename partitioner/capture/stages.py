@@ -187,8 +187,8 @@ def _export(
             warnings.simplefilter("ignore")
             try:
                 exported = torch.export.export(module, args, kwargs, strict=False)
-            except Exception:
-                # The exporter refuses a result class it does not know, which only a run shows.
+            except Exception:  # any kind: the exporter refuses a result class it does not know
+                # That only a run shows; whatever else it was is raised again.
                 if not _result_registered(module, args, kwargs):
                     raise
                 exported = torch.export.export(module, args, kwargs, strict=False)
