@@ -10,6 +10,7 @@ the inputs of the model.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -21,6 +22,7 @@ from torch.fx.node import map_arg
 from partitioner.passes.base import Pass
 from partitioner.passes.dependence import LoopSite, loop_sites
 from partitioner.passes.notes import note
+from partitioner.passes.ops import op_name
 from partitioner.passes.rows import resized_args, resized_type, row_operands
 from partitioner.program import Program, TensorType, add_node, is_getitem, node_type
 
@@ -150,6 +152,40 @@ def _narrowed(graph: fx.Graph, node: fx.Node, rows: _Range) -> fx.Node | None:
     return add_node(graph, "call_function", node.target, args, kwargs, type=type_, like=node)
 
 
+def _narrow_items(graph: fx.Graph, node: fx.Node) -> bool:
+    """Narrow an op with several results, of all of which the same rows are taken."""
+    items = [user for user in node.users if user.users]
+    ranges = {_common_range(item) if is_getitem(item) else None for item in items}
+    rows = ranges.pop() if len(ranges) == 1 else None
+    operands = row_operands(node, rows.dim) if rows is not None else None
+    if rows is None or not operands or any(isinstance(n.meta["type"], tuple) for n in operands):
+        return False
+    with graph.inserting_before(node):
+        own = {n: _slice(graph, n, _Range(d, rows.start, rows.end)) for n, d in operands.items()}
+        args, kwargs = map_arg((node.args, node.kwargs), cast(Any, lambda n: own.get(n, n)))
+        type_ = resized_type(node, rows.dim, rows.size)
+        narrowed: Any = add_node(
+            graph, "call_function", node.target, args, kwargs, type=type_, like=node
+        )
+        for item in items:
+            index = cast(int, item.args[1])
+            taken = add_node(
+                graph,
+                "call_function",
+                operator.getitem,
+                (narrowed, index),
+                type=type_[index],
+                like=item,
+            )
+            for user in list(item.users):
+                user.replace_all_uses_with(taken)
+                graph.erase_node(user)
+    for user in list(node.users):
+        graph.erase_node(user)
+    graph.erase_node(node)
+    return True
+
+
 def _narrow_graph(graph: fx.Graph) -> int:
     """Narrow what can be; how many nodes."""
     count = 0
@@ -157,6 +193,9 @@ def _narrow_graph(graph: fx.Graph) -> int:
         item = _only_item(node)
         if item is not None:
             _slice_instead(graph, node, item)
+            continue
+        if isinstance(node.meta.get("type"), tuple) and op_name(node):
+            count += _narrow_items(graph, node)
             continue
         rows = _common_range(node)
         if rows is None:

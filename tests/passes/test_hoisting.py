@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 
 import pytest
@@ -170,6 +171,19 @@ def test_guidance_of_one_drops_the_other_half() -> None:
     assert {1} == {t.shape[0] for t in types if not isinstance(t, tuple) and len(t.shape) == 3}
     guided = program_cost(after(captured(Guided(), condition=condition), DEFAULT)[0])
     assert program_cost(optimised).operations < 0.7 * guided.operations
+
+
+def test_rows_are_followed_through_ops_with_several_results() -> None:
+    def pipeline(x: torch.Tensor) -> torch.Tensor:
+        query, key = torch.cat([x, x + 1]).sin().chunk(2, dim=-1)
+        return (query * key)[:2]
+
+    program = captured(pipeline, x=torch.randn(2, 4))
+    narrow, _ = after(program, "normalise,narrow-batch,eliminate-dead")
+    assert 0.0 == difference(program, narrow)
+    assert ["sin", "split", "mul"] == names(narrow.main)
+    shapes = {n.meta["type"].shape for n in narrow.main.nodes if n.target == operator.getitem}
+    assert {(2, 2)} == shapes
 
 
 def test_rows_that_nothing_reads_are_not_computed() -> None:
