@@ -7,41 +7,11 @@ of this version; a name of hardware whose backend is missing gets an error that 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 
 from partitioner.errors import UsageError
+from partitioner.targets.facts import Device, Limits, Price, Target
 
-__all__ = ["TARGETS", "Target", "all_targets", "find_target"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One kind of hardware.
-
-    Attributes:
-        backends: in order of preference.
-        relative, absolute: parity tolerances; see :class:`partitioner.artifacts.Tolerance`.
-        machine: ``platform.machine()`` values it runs on; empty for any.
-        note: for people.
-        aliases: other names of it.
-        dtypes: what tensor ops compute in, by NumPy name.
-        arithmetic: the small floats among them that products are faster in; others are only
-            stored.
-        static_shapes: whether every size that a tensor op sees must be known at build time.
-        sources: where the facts come from.
-    """
-
-    name: str
-    backends: tuple[str, ...]
-    relative: float
-    absolute: float
-    machine: tuple[str, ...]
-    note: str
-    aliases: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ()
-    arithmetic: tuple[str, ...] = ()
-    static_shapes: bool = True
-    sources: tuple[str, ...] = ()
+__all__ = ["TARGETS", "Device", "Limits", "Price", "Target", "all_targets", "find_target"]
 
 
 #: What ONNX Runtime's CPU kernels compute in; they have no arithmetic in bfloat16.
