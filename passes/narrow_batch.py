@@ -11,7 +11,7 @@ the inputs of the model.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -76,7 +76,8 @@ def _common_range(node: fx.Node) -> _Range | None:
     return taken if 0 < taken.size <= _SHARE * total else None
 
 
-def _slice(graph: fx.Graph, node: fx.Node, rows: _Range) -> fx.Node:
+def _slice(graph: fx.Graph, node: fx.Node, rows: _Range, reader: fx.Node) -> fx.Node:
+    """Rows of ``node``; a part of the stage that reads them, not of the one that made them."""
     type_ = resized_type(node, rows.dim, rows.size)
     return add_node(
         graph,
@@ -84,8 +85,18 @@ def _slice(graph: fx.Graph, node: fx.Node, rows: _Range) -> fx.Node:
         aten.slice.Tensor,
         (node, rows.dim, rows.start, rows.end),
         type=type_,
-        like=node,
+        like=reader,
     )
+
+
+def _rows_of(
+    graph: fx.Graph, operands: Mapping[fx.Node, int], rows: _Range, reader: fx.Node
+) -> dict[fx.Node, fx.Node]:
+    """The same rows of operands, each along its own dimension."""
+    return {
+        node: _slice(graph, node, _Range(dim, rows.start, rows.end), reader)
+        for node, dim in operands.items()
+    }
 
 
 # --- one node -----------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def _slice_instead(graph: fx.Graph, node: fx.Node, item: fx.Node) -> None:
     start = cast(int, item.args[1]) * size
     rows = cast(int, node_type(item).shape[dim])
     with graph.inserting_before(node):
-        taken = _slice(graph, operand, _Range(dim, start, start + rows))
+        taken = _slice(graph, operand, _Range(dim, start, start + rows), node)
     item.replace_all_uses_with(taken)
     for unused in list(node.users):
         graph.erase_node(unused)
@@ -145,7 +156,7 @@ def _narrowed(graph: fx.Graph, node: fx.Node, rows: _Range) -> fx.Node | None:
         operands = row_operands(node, rows.dim)
         if operands is None or any(isinstance(n.meta["type"], tuple) for n in operands):
             return None
-        own = {n: _slice(graph, n, _Range(d, rows.start, rows.end)) for n, d in operands.items()}
+        own = _rows_of(graph, operands, rows, node)
         args = resized_args(node, rows.dim, rows.size)
         args, kwargs = map_arg((args, node.kwargs), cast(Any, lambda n: own.get(n, n)))
     type_ = resized_type(node, rows.dim, rows.size)
@@ -161,7 +172,7 @@ def _narrow_items(graph: fx.Graph, node: fx.Node) -> bool:
     if rows is None or not operands or any(isinstance(n.meta["type"], tuple) for n in operands):
         return False
     with graph.inserting_before(node):
-        own = {n: _slice(graph, n, _Range(d, rows.start, rows.end)) for n, d in operands.items()}
+        own = _rows_of(graph, operands, rows, node)
         args, kwargs = map_arg((node.args, node.kwargs), cast(Any, lambda n: own.get(n, n)))
         type_ = resized_type(node, rows.dim, rows.size)
         narrowed: Any = add_node(
@@ -223,7 +234,7 @@ def _narrow_invariants(site: LoopSite) -> int:
         if rows is None or rows.size == 0:
             continue
         with site.graph.inserting_before(site.node):
-            taken = _slice(site.graph, outer, rows)
+            taken = _slice(site.graph, outer, rows, outer)
         inner.meta["type"] = node_type(taken)
         for user in list(inner.users):
             user.replace_all_uses_with(inner)
