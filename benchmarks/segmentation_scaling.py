@@ -1,12 +1,17 @@
 """How long planning takes by the number of nodes, in CPU seconds (it runs on one core).
 
-``place_s`` are the verdicts, ``cut_s`` the cut of the main graph, ``plan_s`` all of ``make_plan``:
-verdicts, cut, segments, steps, and the proof that the plan computes the program.
+``place_s`` are verdicts, owners and levels, ``cut_s`` the parts of the main graph, ``plan_s`` all of
+``make_plan``: those two, segments, steps, and the proof that the plan computes the program.
 
+- ``scattered``: products and sums for an accelerator that refuses 1 % of them, here and there, so
+  that they fall back to the host;
 - ``tangled``: nodes read a recent and an older one and are scattered over two backends, with a host
   op every 1,000 nodes, so that there are many levels and wide borders;
 - ``chain``: one backend, one segment;
 - ``called``: a sub-graph of 1,000 nodes, called as often as it takes.
+
+For comparison, torch's CapabilityBasedPartitioner cuts ``scattered`` graphs of 1,000 to 4,000 nodes
+by the same verdicts, in the same run.
 
 Run: python benchmarks/segmentation_scaling.py [--nodes 10000 30000 100000] [--json FILE]
 """
@@ -25,6 +30,8 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+from torch.fx.passes.operator_support import OperatorSupportBase
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -35,13 +42,20 @@ from partitioner.planning.plan import make_plan
 from partitioner.planning.segments import Part, cut_graph
 from partitioner.program import Program, TensorType, add_node, call, host
 from partitioner.specs import InputSpec, TensorSpec
-from partitioner.targets import Target
+from partitioner.targets import Device, Target
 
-TARGET = Target("two", ("first", "second", "host"), 1e-4, 1e-6, (), "two backends")
-TYPE = TensorType((4,), torch.float32)
+DEVICES = (
+    Device("far", ("first",), 1, 1, 2**34, 4e11, {"float32": 2e13}, 1e12, {"first": 1e-4}, 1e10, 2e-5),
+    Device("cpu", ("second",), 4, 1, 2**34, 2e10, {"float32": 3e11}, 1e11, {"second": 1e-5}),
+)
+TARGET = Target(
+    "two", ("first", "second", "host"), 1e-4, 1e-6, (), "two backends", devices=DEVICES
+)
+SIZE = 256
+TYPE = TensorType((SIZE, SIZE), torch.float32)
 
 
-@host_op(outputs={"same": ("float32", (4,))}, name="benchmark.same")
+@host_op(outputs={"same": ("float32", (SIZE, SIZE))}, name="benchmark.same")
 def same(a: Any) -> Any:
     return a
 
@@ -63,7 +77,7 @@ def program_of(graph: fx.Graph, last: fx.Node, **graphs: fx.Graph) -> Program:
     return Program(
         main=graph,
         graphs=graphs,
-        inputs=(InputSpec("x", TensorSpec("float32", (4,))),),
+        inputs=(InputSpec("x", TensorSpec("float32", (SIZE, SIZE))),),
         outputs=("y",),
         host_ops={"benchmark.same": same},
     )
@@ -83,6 +97,28 @@ def add(graph: fx.Graph, a: fx.Node, b: fx.Node, source: str = "", stage: str = 
 
 def item(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return add_node(graph, "call_function", operator.getitem, (node, 0), type=TYPE)
+
+
+def scattered(count: int) -> Program:
+    """Products and sums in a stack with short cuts; 1 % are refused by the accelerator."""
+    graph, draw = fx.Graph(), random.Random(0)
+    nodes = [add_node(graph, "placeholder", "x", type=TYPE, name="x")]
+    for index in range(count):
+        source = "second" if draw.random() < 0.01 else ""
+        older = nodes[draw.randrange(max(0, len(nodes) - 8), len(nodes))]
+        target = torch.ops.aten.mm.default if index % 3 else torch.ops.aten.add.Tensor
+        stage = f"stage_{index // 5000}"
+        node = add_node(
+            graph,
+            "call_function",
+            target,
+            (nodes[-1], older),
+            type=TYPE,
+            source=source,
+            stage=stage,
+        )
+        nodes.append(node)
+    return program_of(graph, nodes[-1])
 
 
 def tangled(count: int) -> Program:
@@ -141,7 +177,7 @@ def measure(kind: Callable[[int], Program], count: int) -> dict[str, float | int
         start = time.process_time()
         placement = place(program, TARGET, judges)
         placed = time.process_time()
-        parts = cut_graph(program.main, placement.backends)
+        parts = cut_graph(program.main, placement)
         cut = time.process_time()
         planned = make_plan(program, TARGET, judges)
         end = time.process_time()
@@ -155,17 +191,47 @@ def measure(kind: Callable[[int], Program], count: int) -> dict[str, float | int
     return row
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[10_000, 30_000, 100_000])
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = [measure(kind, n) for kind in (tangled, chain, called) for n in options.nodes]
+class _Support(OperatorSupportBase):
+    """The verdicts of the accelerator, as torch asks for them."""
+
+    def is_node_supported(self, submodules: Any, node: fx.Node) -> bool:
+        return node.op == "call_function" and node.meta["source"] != "second"
+
+
+def measure_torch(count: int) -> dict[str, float | int | str]:
+    """CPU seconds of torch's partitioner on a scattered graph."""
+    module = fx.GraphModule({}, scattered(count).main)
+    start = time.process_time()
+    partitions = CapabilityBasedPartitioner(module, _Support()).propose_partitions()
+    seconds = time.process_time() - start
+    ours = measure(scattered, count)
+    return {
+        "nodes": count,
+        "torch_s": round(seconds, 3),
+        "torch_partitions": len(partitions),
+        "place_and_cut_s": round(float(ours["place_s"]) + float(ours["cut_s"]), 3),
+        "parts": ours["parts"],
+    }
+
+
+def show(rows: list[dict[str, float | int | str]]) -> None:
     print("\t".join(rows[0]))
     for row in rows:
         print("\t".join(str(value) for value in row.values()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--torch-nodes", type=int, nargs="*", default=[1000, 2000, 4000])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = [measure(kind, n) for kind in (scattered, tangled, chain, called) for n in options.nodes]
+    show(rows)
+    against = [measure_torch(count) for count in options.torch_nodes]
+    show(against)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+        options.json.write_text(json.dumps({"ours": rows, "torch": against}, indent=2))
 
 
 if __name__ == "__main__":

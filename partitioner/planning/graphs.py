@@ -11,6 +11,7 @@ from torch import fx
 from partitioner.program import STRUCTURAL, Program, TensorType, call, is_getitem, loop
 
 __all__ = [
+    "UNKNOWN_BYTES",
     "is_op",
     "is_structural",
     "items_of",

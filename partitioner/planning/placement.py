@@ -1,33 +1,28 @@
-"""Placement: which backend takes which node, and why the others do not."""
+"""Which backend has which node, and which nodes are together: all graphs of a program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, cast
 
 from torch import fx
 
-from partitioner.backends.base import Rejected, Verdict
-from partitioner.errors import PlacementError
-from partitioner.planning.graphs import is_op, is_structural, reachable_graphs
-from partitioner.program import Program, is_getitem
+from partitioner.backends.base import Rejected
+from partitioner.planning.graphs import reachable_graphs
+from partitioner.planning.posing import Posed, Poser, rates_of
+from partitioner.planning.problem import Rates
+from partitioner.planning.refine import solve
+from partitioner.planning.verdicts import Judge, Verdicts, ask
+from partitioner.program import Program, call, is_getitem, loop
 
 if TYPE_CHECKING:
     from partitioner.targets import Target
 
-__all__ = ["Judge", "Placement", "place"]
+__all__ = ["Placement", "Scale", "place"]
 
-#: How many different refusals an error shows.
-_SHOWN = 5
-
-_ADVICE = "write the step with other ops, or make it a host op (@partitioner.host_op)"
-
-
-class Judge(Protocol):
-    """The part of a backend's compiler that planning asks."""
-
-    def verdict(self, node: fx.Node, target: Target) -> Verdict: ...
+#: (node, backend) -> factor on the estimated seconds, from measurements.
+Scale = Mapping[tuple[fx.Node, str], float]
 
 
 @dataclass
@@ -36,54 +31,74 @@ class Placement:
 
     Attributes:
         backends: of each aten node that the program needs, and of its items.
-        rejections: node -> backend -> why it refused; also of nodes that another backend took.
+        levels: of each op, structural ones too: ops of one backend at one level of a graph are
+            together, and what is at a lower level runs earlier.
+        verdicts: what each backend said.
     """
 
     backends: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
-    rejections: dict[fx.Node, dict[str, Rejected]] = field(
-        default_factory=dict[fx.Node, dict[str, Rejected]]
-    )
+    levels: dict[fx.Node, int] = field(default_factory=dict[fx.Node, int])
+    verdicts: Verdicts = field(default_factory=Verdicts)
+
+    @property
+    def rejections(self) -> dict[fx.Node, dict[str, Rejected]]:
+        """Node -> backend -> why it refused; also of nodes that another backend took."""
+        return self.verdicts.rejections
 
 
-def place(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Placement:
-    """Give every aten node to the first backend of the target that takes it.
+def place(
+    program: Program, target: Target, judges: Mapping[str, Judge], scale: Scale | None = None
+) -> Placement:
+    """Give every aten node to the backend where it is best, by the estimate.
+
+    On a target without figures the first backend that takes a node has it.
 
     Args:
-        compilers: by backend name. A backend of the target that is missing here is not asked.
+        judges: by backend name. A backend of the target that is missing here is not asked.
+        scale: see :data:`Scale`.
 
     Raises:
         PlacementError: nodes that none takes; names ops, source lines and each backend's reason.
     """
-    placement = Placement()
-    asked = [name for name in target.backends if name in compilers]
-    unplaced: list[fx.Node] = []
-    for _, _, live in reachable_graphs(program):
-        for node in live:
-            if is_op(node) and not is_structural(node):
-                taker = _first_taker(node, target, asked, compilers, placement)
-                if taker is None:
-                    unplaced.append(node)
-                else:
-                    placement.backends[node] = taker
+    placement = Placement(verdicts=ask(program, target, judges))
+    names = [n for n in target.backends if n in judges]
+    takers = placement.verdicts.takers
+    if not target.devices:
+        takers = {node: some[:1] for node, some in takers.items()}
+    rates = rates_of(target, names)
+    poser = Poser(program, target, rates, takers, scale or {})
+    for name, live in _inner_first(program):
+        posed = poser.pose(name, live)
+        assignment = solve(posed.problem)
+        _record(placement, posed, rates, assignment.owners, assignment.levels)
         _place_items(live, placement)
-    if unplaced:
-        raise _error(unplaced, placement, target, asked)
+        if name != "main":
+            poser.solve(name, posed, assignment.owners)
     return placement
 
 
-def _first_taker(
-    node: fx.Node,
-    target: Target,
-    asked: Sequence[str],
-    compilers: Mapping[str, Judge],
-    placement: Placement,
-) -> str | None:
-    for name in asked:
-        verdict = compilers[name].verdict(node, target)
-        if not isinstance(verdict, Rejected):
-            return name
-        placement.rejections.setdefault(node, {})[name] = verdict
-    return None
+def _inner_first(program: Program) -> list[tuple[str, list[fx.Node]]]:
+    """Graphs with their live nodes, each after those that it runs."""
+    graphs = {name: live for name, _, live in reachable_graphs(program)}
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for node in graphs[name]:
+            if node.target in (call, loop) and node.args[0] not in ordered:
+                visit(cast(str, node.args[0]))
+        ordered[name] = None
+
+    visit("main")
+    return [(name, graphs[name]) for name in ordered]
+
+
+def _record(
+    placement: Placement, posed: Posed, rates: Rates, owners: Iterable[int], levels: Iterable[int]
+) -> None:
+    for node, owner, level in zip(posed.ops, owners, levels, strict=True):
+        placement.levels[node] = level
+        if owner >= 0:
+            placement.backends[node] = rates.backends[owner]
 
 
 def _place_items(live: Iterable[fx.Node], placement: Placement) -> None:
@@ -92,43 +107,3 @@ def _place_items(live: Iterable[fx.Node], placement: Placement) -> None:
         source = node.args[0] if is_getitem(node) else None
         if isinstance(source, fx.Node) and source in placement.backends:
             placement.backends[node] = placement.backends[source]
-
-
-# --- the error ----------------------------------------------------------------------------------
-
-
-def _error(
-    unplaced: Sequence[fx.Node], placement: Placement, target: Target, asked: Sequence[str]
-) -> PlacementError:
-    if not asked:
-        return PlacementError(
-            f"none of the backends of target {target.name!r} ({', '.join(target.backends)}) is "
-            "available",
-            advice="install one of them, or build for another target",
-        )
-    # The same line of code, in each of twelve layers, is one thing to mend.
-    found: dict[tuple[str, ...], list[fx.Node]] = {}
-    for node in unplaced:
-        found.setdefault(_reasons(node, placement), []).append(node)
-    count = len(unplaced)
-    lines = [
-        f"no backend of target {target.name!r} takes {count} of the pipeline's ops:"
-        if count > 1
-        else f"no backend of target {target.name!r} takes one of the pipeline's ops:"
-    ]
-    for reasons, nodes in list(found.items())[:_SHOWN]:
-        times = f" ({len(nodes)} times)" if len(nodes) > 1 else ""
-        lines += [f"  {reasons[0]}{times}", *(f"    {reason}" for reason in reasons[1:])]
-    if len(found) > _SHOWN:
-        lines.append(f"  and {len(found) - _SHOWN} more like these")
-    where = unplaced[0].meta.get("source") or None
-    return PlacementError("\n".join(lines), where=where, advice=_ADVICE)
-
-
-def _reasons(node: fx.Node, placement: Placement) -> tuple[str, ...]:
-    where = node.meta.get("source") or "an unknown line"
-    refusals = placement.rejections.get(node, {})
-    return (
-        f"{node.target} at {where}",
-        *(f"{name}: {r.code}: {r.message}" for name, r in refusals.items()),
-    )

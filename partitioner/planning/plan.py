@@ -10,10 +10,11 @@ from torch import fx
 
 from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, Slice, Stacked, Step
 from partitioner.planning.graphs import items_of, placeholders, results_of
-from partitioner.planning.placement import Judge, Placement, place
+from partitioner.planning.placement import Placement, place
 from partitioner.planning.segments import Part, Segment, cut_graph
 from partitioner.planning.tables import HostCall, Names, Segments, Values
 from partitioner.planning.validate import validate_plan
+from partitioner.planning.verdicts import Judge
 from partitioner.program import Program, TensorType, call, loop, node_type, operands
 from partitioner.targets import Target
 
@@ -135,7 +136,7 @@ class _Planner:
     def _steps(self, graph: fx.Graph, site: _Site) -> list[Step]:
         """The steps of a graph whose inputs have ids in ``site``."""
         if graph not in self.cuts:
-            self.cuts[graph] = cut_graph(graph, self.placement.backends, self.program.held)
+            self.cuts[graph] = cut_graph(graph, self.placement, self.program.held)
         steps: list[Step] = []
         for part in self.cuts[graph]:
             if isinstance(part, Part):

@@ -23,7 +23,7 @@ from partitioner.planning.graphs import (
     placeholders,
     results_of,
 )
-from partitioner.planning.levels import assign_levels
+from partitioner.planning.placement import Placement
 from partitioner.program import TensorType, is_getitem, types_of
 
 __all__ = ["Part", "Segment", "cut_graph", "fingerprint", "make_segment", "run_segment"]
@@ -96,16 +96,15 @@ def distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def cut_graph(
-    graph: fx.Graph, backends: Mapping[fx.Node, str], held: Collection[str] = ()
+    graph: fx.Graph, placement: Placement, held: Collection[str] = ()
 ) -> list[Part | fx.Node]:
     """Cut a graph into parts and structural nodes, in an order in which they can run.
 
     Args:
-        backends: of each aten node that is needed, and of its items.
         held: names of constants that parts read from outside.
     """
     live = live_nodes(graph)
-    levels = assign_levels(graph, live, backends)
+    backends, levels = placement.backends, placement.levels
     members: dict[tuple[int, str | fx.Node], list[fx.Node]] = {}
     for node in live:
         if node in backends:

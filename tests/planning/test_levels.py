@@ -24,7 +24,7 @@ def parts(program: Program) -> list[list[str]]:
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
     return [
         [node.name for node in part.nodes] if isinstance(part, Part) else [part.name]
-        for part in cut_graph(program.main, placement.backends)
+        for part in cut_graph(program.main, placement)
     ]
 
 
@@ -221,8 +221,8 @@ def test_inside_a_loop_the_same_holds():
     (y,) = sketch.loop("step", 3, inits=[x], slices=[noise])
     program = sketch.done(y=y)
     judges = {"first": Judge(), "second": Judge()}
-    backends = place(program, TWO, judges).backends
-    cut = cut_graph(program.graphs["step"], backends)
+    placement = place(program, TWO, judges)
+    cut = cut_graph(program.graphs["step"], placement)
     assert [["sin_default"], ["mul_scalar", "add_tensor"]] == [
         [n.name for n in part.nodes] for part in cut if isinstance(part, Part)
     ]

@@ -72,7 +72,7 @@ def test_planning_is_deterministic_and_leaves_the_program_alone(program: Program
 def test_parts_are_convex_and_acyclic_and_hold_every_node_once(program: Program):
     judges = {"first": Judge(on_second), "second": Judge()}
     placement = place(program, TWO, judges)
-    cut = cut_graph(program.main, placement.backends)
+    cut = cut_graph(program.main, placement)
     owner: dict[fx.Node, int] = {}
     for index, part in enumerate(cut):
         for node in part.nodes if isinstance(part, Part) else (part,):
@@ -96,7 +96,7 @@ def test_parts_are_convex_and_acyclic_and_hold_every_node_once(program: Program)
 @SETTINGS
 def test_sinking_and_merging_never_make_more_segments_than_levels_alone(program: Program):
     placement = place(program, TWO, {"first": Judge(on_second), "second": Judge()})
-    parts = [p for p in cut_graph(program.main, placement.backends) if isinstance(p, Part)]
+    parts = [p for p in cut_graph(program.main, placement) if isinstance(p, Part)]
     levels: dict[fx.Node, int] = {}
     groups: set[tuple[int, str]] = set()
     for node in live_nodes(program.main):
