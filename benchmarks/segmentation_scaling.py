@@ -45,12 +45,12 @@ from partitioner.specs import InputSpec, TensorSpec
 from partitioner.targets import Device, Target
 
 DEVICES = (
-    Device("far", ("first",), 1, 1, 2**34, 4e11, {"float32": 2e13}, 1e12, {"first": 1e-4}, 1e10, 2e-5),
+    Device(
+        "far", ("first",), 1, 1, 2**34, 4e11, {"float32": 2e13}, 1e12, {"first": 1e-4}, 1e10, 2e-5
+    ),
     Device("cpu", ("second",), 4, 1, 2**34, 2e10, {"float32": 3e11}, 1e11, {"second": 1e-5}),
 )
-TARGET = Target(
-    "two", ("first", "second", "host"), 1e-4, 1e-6, (), "two backends", devices=DEVICES
-)
+TARGET = Target("two", ("first", "second", "host"), 1e-4, 1e-6, (), "two backends", devices=DEVICES)
 SIZE = 256
 TYPE = TensorType((SIZE, SIZE), torch.float32)
 

@@ -60,9 +60,7 @@ def cheapest(problem: Problem) -> list[int]:
                 labels, cost = moved, cost_moved
         if cost == before:
             break
-    return [
-        int(labels[op]) if seconds else -1 - op for op, seconds in enumerate(problem.seconds)
-    ]
+    return [int(labels[op]) if seconds else -1 - op for op, seconds in enumerate(problem.seconds)]
 
 
 def cut_cost(problem: Problem, owners: Sequence[int]) -> float:
@@ -144,9 +142,7 @@ class _Network:
             labels[place] = labels[maker] if maker >= 0 else 0
         return labels
 
-    def _between(
-        self, a: npt.NDArray[np.int64] | int, b: npt.NDArray[np.int64] | int
-    ) -> _Floats:
+    def _between(self, a: npt.NDArray[np.int64] | int, b: npt.NDArray[np.int64] | int) -> _Floats:
         """What edges cost whose ends are with these backends."""
         rates = self.rates
         device, call = np.array(rates.device), np.array(rates.call_s)
@@ -203,8 +199,12 @@ def _source_side(
     columns = np.concatenate([vertices, np.full(count, sink), a])
     costs = np.concatenate([np.maximum(gain, 0.0), np.maximum(-gain, 0.0), inner])
     total = costs[np.isfinite(costs)].sum() or 1.0
-    whole = np.where(np.isinf(costs), _TOTAL, np.ceil(np.where(np.isinf(costs), 0.0, costs) / total * _TOTAL))
-    capacity = coo_array((whole.astype(np.int32), (rows, columns)), shape=(count + 2, count + 2)).tocsr()
+    whole = np.where(
+        np.isinf(costs), _TOTAL, np.ceil(np.where(np.isinf(costs), 0.0, costs) / total * _TOTAL)
+    )
+    capacity = coo_array(
+        (whole.astype(np.int32), (rows, columns)), shape=(count + 2, count + 2)
+    ).tocsr()
     capacity.eliminate_zeros()
     flow = maximum_flow(capacity, source, sink).flow
     residual = (capacity - flow) > 0

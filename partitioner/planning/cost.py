@@ -13,7 +13,7 @@ operands from memory, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -123,8 +123,10 @@ def instructions(node: fx.Node) -> int:
     known from reports of users only.
     """
     types = _types(node)
-    if not types or any(None in t.shape for t in types) or not isinstance(
-        node.target, torch._ops.OpOverload
+    if (
+        not types
+        or any(None in t.shape for t in types)
+        or not isinstance(node.target, torch._ops.OpOverload)
     ):
         return 0
     name = op_name(node)
@@ -154,27 +156,3 @@ def _tiles(rows: int, inner: int, columns: int) -> int:
         * max(1, -(-inner // _PARTITIONS))
         * max(1, -(-columns // _PARTITIONS))
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a set of nodes takes up as a segment.
-
-    Attributes:
-        instructions: by :func:`instructions`.
-        weight_bytes: of the constants that it reads.
-    """
-
-    instructions: int
-    weight_bytes: int
-
-
-def footprint(nodes: Collection[fx.Node]) -> Footprint:
-    """Of nodes that become one segment."""
-    weights = {
-        operand.target: node_bytes(operand)
-        for node in nodes
-        for operand in node.all_input_nodes
-        if operand.op == "get_attr"
-    }
-    return Footprint(sum(map(instructions, nodes)), sum(weights.values()))

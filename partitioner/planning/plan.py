@@ -30,6 +30,8 @@ class Planned:
         constants: value id -> name of the program's constant, for ``plan.constants``.
         placement: who takes which node, and who does not and why.
         loops: name of a loop -> name of the graph that is its body.
+        splits: name of a segment -> the limit for which it is not one with the segment before it.
+        origins: node of the program -> the segment that holds it.
     """
 
     plan: Plan
@@ -37,6 +39,8 @@ class Planned:
     constants: dict[str, str]
     placement: Placement
     loops: dict[str, str] = field(default_factory=dict[str, str])
+    splits: dict[str, str] = field(default_factory=dict[str, str])
+    origins: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
 
 
 def make_plan(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Planned:
@@ -53,7 +57,7 @@ def make_plan(program: Program, target: Target, compilers: Mapping[str, Judge]) 
         ProgramError: the plan is wrong, which is a defect of the planner.
     """
     placement = place(program, target, compilers)
-    planned = _Planner(program, placement).run()
+    planned = _Planner(program, placement, target).run()
     validate_plan(program, planned)
     return planned
 
@@ -74,7 +78,8 @@ class _Site:
 
 
 class _Planner:
-    def __init__(self, program: Program, placement: Placement) -> None:
+    def __init__(self, program: Program, placement: Placement, target: Target) -> None:
+        self.target = target
         self.program = program
         self.placement = placement
         self.values = Values()
@@ -83,6 +88,8 @@ class _Planner:
         self.names: dict[Part, str] = {}
         self.loop_names = Names("_")
         self.loops: dict[str, str] = {}
+        self.splits: dict[str, str] = {}
+        self.origins: dict[fx.Node, str] = {}
 
     def run(self) -> Planned:
         site = _Site("")
@@ -104,7 +111,15 @@ class _Planner:
             constants=tuple(self.values.constants),
             segments=self.segments.infos,
         )
-        return Planned(plan, self.segments.made, self.values.constants, self.placement, self.loops)
+        return Planned(
+            plan,
+            self.segments.made,
+            self.values.constants,
+            self.placement,
+            self.loops,
+            self.splits,
+            self.origins,
+        )
 
     def _draws(self, given: Mapping[str, str]) -> tuple[DrawGroup, ...]:
         return tuple(
@@ -136,7 +151,9 @@ class _Planner:
     def _steps(self, graph: fx.Graph, site: _Site) -> list[Step]:
         """The steps of a graph whose inputs have ids in ``site``."""
         if graph not in self.cuts:
-            self.cuts[graph] = cut_graph(graph, self.placement, self.program.held)
+            self.cuts[graph] = cut_graph(
+                graph, self.placement, self.program.held, self.target.limits
+            )
         steps: list[Step] = []
         for part in self.cuts[graph]:
             if isinstance(part, Part):
@@ -151,7 +168,10 @@ class _Planner:
 
     def _segment(self, part: Part, site: _Site) -> list[Step]:
         if part not in self.names:
-            self.names[part] = self.segments.of_part(part, in_loop=site.in_loop)
+            name = self.names[part] = self.segments.of_part(part, in_loop=site.in_loop)
+            self.origins.update(dict.fromkeys(part.nodes, name))
+            if part.split:
+                self.splits.setdefault(name, part.split)
         inputs = tuple(self._read(site, node) for node in part.inputs)
         outputs = tuple(self._write(site, node) for node in part.outputs)
         return [Call(self.names[part], inputs, outputs)]
@@ -159,7 +179,7 @@ class _Planner:
     def _host(self, node: fx.Node, site: _Site) -> Call:
         inputs = tuple(self._read(site, n) for n in operands(node))
         specs = [self.values.specs[value] for value in inputs]
-        name = self.segments.of_host(node, specs, self.program)
+        name = self.origins[node] = self.segments.of_host(node, specs, self.program)
         items, outputs = items_of(node), list[str]()
         types = cast("tuple[TensorType, ...]", node.meta["type"])
         labels = self.program.host_ops[cast(str, node.args[0])].outputs

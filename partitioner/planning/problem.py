@@ -132,9 +132,7 @@ def estimate(problem: Problem, owners: Sequence[int], levels: Sequence[int]) -> 
     return total
 
 
-def _border(
-    problem: Problem, value: Value, owners: Sequence[int], levels: Sequence[int]
-) -> float:
+def _border(problem: Problem, value: Value, owners: Sequence[int], levels: Sequence[int]) -> float:
     rates, maker = problem.rates, value.maker
     made_by = owners[maker] if maker >= 0 else -1
     home = rates.device[made_by] if made_by >= 0 else value.home

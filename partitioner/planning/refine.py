@@ -35,9 +35,7 @@ _SMALL = 200
 
 def solve(problem: Problem) -> Assignment:
     """Owners and levels of a graph's ops, for little estimated time. Deterministic."""
-    best = min(
-        (_levelled(problem, owners) for owners in _starts(problem)), key=lambda a: a.seconds
-    )
+    best = min((_levelled(problem, owners) for owners in _starts(problem)), key=lambda a: a.seconds)
     if not _has_choice(problem):
         return best
     for _ in range(_ROUNDS):
@@ -105,9 +103,7 @@ def _mended(problem: Problem, now: Assignment) -> Assignment | None:
 _Move = tuple[float, Sequence[int], int]
 
 
-def _first_better(
-    problem: Problem, now: Assignment, moves: Iterable[_Move]
-) -> Assignment | None:
+def _first_better(problem: Problem, now: Assignment, moves: Iterable[_Move]) -> Assignment | None:
     """Small graphs: try the moves one by one, also those that look bad by themselves."""
     best: Assignment | None = None
     for _, ops, backend in moves:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import fx
@@ -23,8 +23,12 @@ from partitioner.planning.graphs import (
     placeholders,
     results_of,
 )
+from partitioner.planning.limits import excess_of, split
 from partitioner.planning.placement import Placement
 from partitioner.program import TensorType, is_getitem, types_of
+
+if TYPE_CHECKING:
+    from partitioner.targets import Limits
 
 __all__ = ["Part", "Segment", "cut_graph", "fingerprint", "make_segment", "run_segment"]
 
@@ -69,12 +73,14 @@ class Part:
         inputs: values from outside, in the order in which they are first read; constants are among
             them only where they may not be compiled in.
         outputs: values that something outside reads, in order.
+        split: the limit for which it is no longer one with the part before it; empty if none.
     """
 
     backend: str
     nodes: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
+    split: str = ""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -96,12 +102,16 @@ def distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def cut_graph(
-    graph: fx.Graph, placement: Placement, held: Collection[str] = ()
+    graph: fx.Graph,
+    placement: Placement,
+    held: Collection[str] = (),
+    limits: Mapping[str, Limits] | None = None,
 ) -> list[Part | fx.Node]:
     """Cut a graph into parts and structural nodes, in an order in which they can run.
 
     Args:
         held: names of constants that parts read from outside.
+        limits: of segments, by backend.
     """
     live = live_nodes(graph)
     backends, levels = placement.backends, placement.levels
@@ -116,14 +126,25 @@ def cut_graph(
     # Levels order the parts. Parts of one level do not read one another, and sorting is stable:
     # they stay in the order of their first nodes.
     ordered = sorted(members.items(), key=lambda item: item[0][0])
-    return [
-        _part(owner, nodes, needed, held) if isinstance(owner, str) else owner
-        for (_, owner), nodes in ordered
-    ]
+    cut: list[Part | fx.Node] = []
+    for (_, owner), nodes in ordered:
+        if not isinstance(owner, str):
+            cut.append(owner)
+            continue
+        own = (limits or {}).get(owner)
+        excess = excess_of(nodes, own)
+        for index, some in enumerate(split(nodes, own) if excess else [nodes]):
+            reason = str(excess) if excess and index else ""
+            cut.append(_part(owner, some, needed, held, reason))
+    return cut
 
 
 def _part(
-    backend: str, nodes: Sequence[fx.Node], needed: set[fx.Node], held: Collection[str]
+    backend: str,
+    nodes: Sequence[fx.Node],
+    needed: set[fx.Node],
+    held: Collection[str],
+    split: str,
 ) -> Part:
     inside = set(nodes)
     inputs = dict.fromkeys(
@@ -138,7 +159,7 @@ def _part(
         if isinstance(node.meta["type"], TensorType)
         and any(user in needed and user not in inside for user in node.users)
     ]
-    return Part(backend, tuple(nodes), tuple(inputs), tuple(outputs))
+    return Part(backend, tuple(nodes), tuple(inputs), tuple(outputs), split)
 
 
 # --- making -------------------------------------------------------------------------------------

@@ -126,7 +126,9 @@ def random_problem(seed: int) -> Problem:
     ]
     starts = tuple(op for op in range(count) if not reads[op])
     values.append(Value(-1, draw.choice((100, 1_000, 10_000)), starts, home=rates.host))
-    return Problem(rates, seconds, values, reads, [[op] for op in range(count)], results=frozenset(ends))
+    return Problem(
+        rates, seconds, values, reads, [[op] for op in range(count)], results=frozenset(ends)
+    )
 
 
 def _runs(seconds: list[tuple[float, ...]], ops: list[int]) -> bool:
