@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import fx
 
+from partitioner.backends.verdicts import CODES, Code, Judge, Rejected, Supported, Verdict
+
 if TYPE_CHECKING:
     import torch
 
@@ -16,28 +18,17 @@ if TYPE_CHECKING:
     from partitioner.targets import Target
     from partitioner.weights import Layout
 
-__all__ = ["CompileOptions", "Compiled", "Compiler", "Rejected", "Supported", "Verdict"]
-
-
-@dataclass(frozen=True)
-class Supported:
-    """The backend takes the node."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """The backend does not take the node.
-
-    ``code`` is stable and short (``op-unsupported``, ``dtype``, ``dynamic-shape``), ``message``
-    is for people, ``source`` the line of the user's code.
-    """
-
-    code: str
-    message: str
-    source: str
-
-
-Verdict = Supported | Rejected
+__all__ = [
+    "CODES",
+    "Code",
+    "CompileOptions",
+    "Compiled",
+    "Compiler",
+    "Judge",
+    "Rejected",
+    "Supported",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True)

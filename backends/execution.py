@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from partitioner.backends.verdicts import Judge
 from partitioner.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -164,6 +165,12 @@ class BackendInfo:
         compiler: ``module:Class`` of its compiler, for build time.
         requires: modules that the executor imports.
         extra: the extra of this package that installs them.
+        support: ``module:function`` that gives verdicts, see
+            :class:`partitioner.backends.verdicts.Judge`; the module imports torch at most. Without
+            it the compiler is asked.
+        probe: ``module:function`` that asks the backend's own library whether it takes a graph of
+            one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
+        build_requires: modules that the compiler and the probe import beyond torch.
     """
 
     name: str
@@ -171,6 +178,9 @@ class BackendInfo:
     compiler: str
     requires: tuple[str, ...] = ()
     extra: str | None = None
+    support: str = ""
+    probe: str = ""
+    build_requires: tuple[str, ...] = ()
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -195,9 +205,30 @@ class BackendInfo:
                 advice="pip install 'partitioner[build]'",
             ) from error
 
+    def make_judge(self) -> Judge:
+        """What gives verdicts on nodes. Needs torch, but none of the backend's own libraries.
+
+        Raises:
+            MissingDependencyError: torch is not installed; or the backend names no ``support``, and
+                its compiler needs what is not installed.
+        """
+        if not self.support:
+            return Judge(self.name, self.make_compiler().verdict)
+        try:
+            return Judge(self.name, _import(self.support))
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"planning for backend {self.name!r} needs {error.name}",
+                advice="pip install 'partitioner[build]'",
+            ) from error
+
     def missing(self) -> Sequence[str]:
-        """The required modules that are not installed."""
-        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+        """The modules required to run that are not installed."""
+        return _absent(self.requires)
+
+    def missing_to_build(self) -> Sequence[str]:
+        """The modules required to compile and to probe, beyond torch, that are not installed."""
+        return _absent(self.build_requires)
 
     def _check_requires(self) -> None:
         missing = self.missing()
@@ -208,6 +239,10 @@ class BackendInfo:
             f"backend {self.name!r} needs {', '.join(missing)}, which is not installed",
             advice=f"pip install {extra}",
         )
+
+
+def _absent(names: Sequence[str]) -> list[str]:
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def _import(path: str) -> Any:

@@ -8,4 +8,5 @@ BACKEND = BackendInfo(
     name="host",
     executor="partitioner.backends.host.execute:HostExecutor",
     compiler="partitioner.backends.host.compile:HostCompiler",
+    support="partitioner.backends.host.support:verdict",
 )

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from partitioner.backends.base import Compiled, Rejected, Verdict
+from partitioner.backends.base import Compiled, Verdict
+from partitioner.backends.host.support import verdict
 
 __all__ = ["HostCompiler"]
 
@@ -18,9 +19,8 @@ class HostCompiler:
     name = "host"
 
     def verdict(self, node: fx.Node, target: Any) -> Verdict:
-        """Tensor ops belong to compilers."""
-        source = str(node.meta.get("source", ""))
-        return Rejected("policy", "the host runs host ops only, not tensor ops", source)
+        """See :func:`partitioner.backends.host.support.verdict`."""
+        return verdict(node, target)
 
     def compile_host(self, op: str, options: Mapping[str, Any]) -> Compiled:
         """The artifact of a host op."""

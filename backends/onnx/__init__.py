@@ -8,6 +8,8 @@ BACKEND = BackendInfo(
     name="onnx",
     executor="partitioner.backends.onnx.execute:OnnxExecutor",
     compiler="partitioner.backends.onnx.compile:OnnxCompiler",
+    support="partitioner.backends.onnx.support:verdict",
     requires=("onnxruntime",),
+    build_requires=("onnx", "onnxscript", "onnxruntime"),
     extra="onnx",
 )

@@ -70,3 +70,28 @@ def test_a_library_that_is_not_installed() -> None:
     assert "pip install 'partitioner[x]'" == caught.value.advice
     with pytest.raises(MissingDependencyError, match="needs nowhere"):
         info.make_compiler()
+
+
+@pytest.mark.parametrize("name", ["onnx", "host"])
+def test_a_judge_has_the_name_and_the_verdicts_of_its_backend(name: str) -> None:
+    judge = find_backend(name).make_judge()
+    assert name == judge.name
+    assert f"partitioner.backends.{name}.support" == judge.verdict.__module__
+
+
+def test_a_backend_that_names_no_support_is_asked_through_its_compiler() -> None:
+    info = BackendInfo("x", "nowhere:X", "partitioner.backends.host.compile:HostCompiler")
+    assert "x" == info.make_judge().name
+    assert "HostCompiler.verdict" == info.make_judge().verdict.__qualname__
+
+
+def test_support_that_cannot_be_imported() -> None:
+    info = BackendInfo("x", "nowhere:X", "nowhere:Y", support="nowhere:verdict")
+    with pytest.raises(MissingDependencyError, match="planning for backend 'x' needs nowhere"):
+        info.make_judge()
+
+
+def test_what_building_needs_is_not_what_running_needs() -> None:
+    info = BackendInfo("x", "a:X", "b:Y", requires=("json",), build_requires=("json", "no_such"))
+    assert [] == info.missing()
+    assert ["no_such"] == info.missing_to_build()
