@@ -1,7 +1,7 @@
 """How long planning takes by the number of nodes, in CPU seconds (it runs on one core).
 
-``place_s`` are verdicts, owners and levels, ``cut_s`` the parts of the main graph, ``plan_s`` all of
-``make_plan``: those two, segments, steps, and the proof that the plan computes the program.
+``place_s`` are verdicts, owners and levels, ``cut_s`` the parts of the main graph, ``plan_s`` all
+of ``make_plan``: those two, segments, steps, and the proof that the plan computes the program.
 
 - ``scattered``: products and sums for an accelerator that refuses 1 % of them, here and there, so
   that they fall back to the host;

@@ -32,7 +32,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.errors import ModelError, ParityError, PassError
-from partitioner.frontend import Prepared, compress, prepare
+from partitioner.frontend import Prepared, compress, prepare, read_recipe
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
@@ -56,7 +56,7 @@ __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
 Array = npt.NDArray[Any]
 
 #: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = ("passes", "target", "accuracy_budget")
+_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement")
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,13 @@ def bisect_bundle(
     manifest = bundle.manifest
     sample = manifest.parity
     try:
+        backends, overrides = read_recipe(manifest.options.get("placement", {}))
         prepared = prepare(
             pipeline,
             example_inputs,
             target=manifest.target,
+            backends=backends,
+            overrides=overrides,
             inputs=inputs,
             stages=stages,
             options=options,

@@ -54,6 +54,7 @@ from partitioner.passes.pipeline import (
     dump_to,
 )
 from partitioner.plan import Plan
+from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import HostCall, Planned
 from partitioner.planning.segments import Segment
 from partitioner.precision import Precision, tolerance_of
@@ -101,6 +102,8 @@ def build(
     example_inputs: Mapping[str, Any],
     *,
     target: str = "cpu",
+    backends: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
     output: str | os.PathLike[str],
     inputs: Mapping[str, Image | Noise] | None = None,
     stages: Mapping[str, str] | None = None,
@@ -128,6 +131,8 @@ def build(
         example_inputs: argument name -> tensor (or dict, list, dataclass of tensors). What is not
             a tensor is an option.
         target: a name of ``partition targets``.
+        backends: instead of the target's own, in order of preference.
+        overrides: stages and ops that go to a backend whatever the estimate says.
         output: the bundle's directory; must not exist unless ``overwrite``.
         inputs: how an input is made, where it is more than an array.
         stages: stage name -> attribute path.
@@ -167,6 +172,8 @@ def build(
             module,
             example_inputs,
             target=target,
+            backends=backends,
+            overrides=overrides,
             inputs=inputs,
             stages=stages,
             options=options,
@@ -218,6 +225,7 @@ def build(
                     **_plain(cases[0].options),
                     "passes": prepared.passes,
                     "target": target,
+                    "placement": prepared.recipe,
                     "accuracy_budget": accuracy_budget,
                 },
                 report=report,

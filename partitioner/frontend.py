@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from partitioner.backends import find_backend
 from partitioner.capture import Captured, capture
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Trade, find_levels
-from partitioner.errors import UsageError
+from partitioner.errors import BundleError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
 from partitioner.passes.pipeline import (
@@ -28,12 +29,15 @@ from partitioner.passes.pipeline import (
 )
 from partitioner.placeholders import placeholder_values
 from partitioner.plan import Plan, rescheduled
+from partitioner.planning.overrides import Overrides, bind
 from partitioner.planning.plan import Planned, make_plan
+from partitioner.planning.verdicts import Judge
 from partitioner.precision import Precision, for_target
 from partitioner.program import DrawSequence, Program
 from partitioner.runtime.draws import draw_noise
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
+from partitioner.targets.choice import with_backends
 from partitioner.variants import (
     Merged,
     for_variants,
@@ -44,7 +48,15 @@ from partitioner.variants import (
     with_trips,
 )
 
-__all__ = ["PARITY_SEED", "Case", "Prepared", "compress", "example_request", "prepare"]
+__all__ = [
+    "PARITY_SEED",
+    "Case",
+    "Prepared",
+    "compress",
+    "example_request",
+    "prepare",
+    "read_recipe",
+]
 
 Array = npt.NDArray[Any]
 
@@ -90,7 +102,8 @@ class Prepared:
         records: what each pass did to the first variant.
         planned: the plan of the first variant, and the segments of all.
         cases: the variants.
-        compilers: backend name -> its compiler.
+        judges: backend name -> what gives its verdicts, overrides included.
+        overrides: what the caller decided.
         merged: the program with what each variant has for itself.
         trades: what compression found, by segment.
     """
@@ -100,9 +113,33 @@ class Prepared:
     records: tuple[PassRecord, ...]
     planned: Planned
     cases: tuple[Case, ...]
-    compilers: dict[str, Any]
+    judges: Mapping[str, Judge]
+    overrides: Overrides
     merged: Merged
     trades: tuple[Trade, ...] = ()
+
+    @cached_property
+    def compilers(self) -> dict[str, Any]:
+        """Backend name -> its compiler, of the backends that the plan needs.
+
+        Raises:
+            MissingDependencyError: a library that one needs is not installed.
+        """
+        names = {info.backend for info in self.planned.plan.segments.values()}
+        return {
+            name: find_backend(name).make_compiler()
+            for name in self.target.backends
+            if name in names
+        }
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What placement was made from besides program and target: plain data."""
+        return {
+            "backends": list(self.target.backends),
+            "stages": dict(self.overrides.stages),
+            "ops": dict(self.overrides.ops),
+        }
 
     @property
     def program(self) -> Program:
@@ -119,7 +156,9 @@ def prepare(
     pipeline: Any,
     example_inputs: Mapping[str, Any],
     *,
-    target: str = "cpu",
+    target: str | Target = "cpu",
+    backends: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
     inputs: Mapping[str, Image | Noise] | None = None,
     stages: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -132,14 +171,19 @@ def prepare(
 ) -> Prepared:
     """Capture a pipeline, run the passes, make the plan. Arguments as for a build.
 
+    Needs no backend and no device: verdicts are made from data.
+
     Args:
+        target: a name, or a target.
         observers: of the passes on the first variant.
         phase: is entered for each part of the work.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do.
     """
-    hardware = find_target(target)
+    hardware = find_target(target) if isinstance(target, str) else target
+    if backends is not None:
+        hardware = with_backends(hardware, backends)
     sequence = parse_pipeline(for_target(passes, hardware, precision))
     choices = [dict(variant) for variant in variants] or [{}]
     _check_variants(choices, example_inputs)
@@ -153,12 +197,42 @@ def prepare(
         checked = example_inputs if verify_passes else None
         merged, records = _optimise(captures, choices, sequence, observers, checked)
     with phase("plan"):
-        compilers = {name: find_backend(name).make_compiler() for name in hardware.backends}
-        planned = make_plan(merged.program, hardware, compilers)
+        judges = {name: find_backend(name).make_judge() for name in hardware.backends}
+        overrides = overrides or Overrides()
+        bound = bind(overrides, merged.program, hardware, judges)
+        planned = make_plan(merged.program, hardware, bound)
     cases = _cases(planned, merged, captures, choices, settings)
     planned = replace(planned, plan=cases[0].plan)
     text = format_pipeline(sequence)
-    return Prepared(hardware, text, tuple(records), planned, cases, compilers, merged)
+    return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
+
+
+def read_recipe(recipe: Any) -> tuple[list[str] | None, Overrides]:
+    """Backends and overrides of :attr:`Prepared.recipe`, as a manifest holds it.
+
+    Raises:
+        BundleError: it is not of that form.
+    """
+    if not isinstance(recipe, Mapping):
+        raise _malformed(recipe)
+    backends, stages, ops = (recipe.get(k) for k in ("backends", "stages", "ops"))
+    if backends is not None and not (isinstance(backends, list) and _all_texts(backends)):
+        raise _malformed(backends)
+    for table in (stages, ops):
+        if table is not None and not (isinstance(table, Mapping) and _all_texts(table.values())):
+            raise _malformed(table)
+    return backends, Overrides(dict(stages or {}), dict(ops or {}))
+
+
+def _all_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _malformed(what: Any) -> BundleError:
+    return BundleError(
+        f"the bundle's option 'placement' is malformed: {str(what)[:80]}",
+        advice="build it again",
+    )
 
 
 def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:
@@ -186,7 +260,7 @@ def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: floa
     found, trades = find_levels(first, prepared.planned, values, given, able.__contains__, budget)
     program = with_trips(found, trips_of(merged.program))
     merged = replace(merged, program=program)
-    planned = make_plan(program, prepared.target, prepared.compilers)
+    planned = make_plan(program, prepared.target, prepared.judges)
     old = prepared.cases
     cases = _cases(
         planned,

@@ -33,11 +33,30 @@ _OPTIONS = (
         metavar="[STAGE=]DTYPE",
         help="f32, bf16 or f16, for all stages or one: --precision bf16 --precision decoder=f32.",
     ),
+    click.option(
+        "--backends",
+        metavar="NAME[,...]",
+        help="Backends instead of the target's own, in order of preference: openvino,onnx.",
+    ),
+    click.option(
+        "--place",
+        "places",
+        multiple=True,
+        metavar="STAGE=BACKEND",
+        help="Put a stage on a backend: --place decoder=onnx.",
+    ),
+    click.option(
+        "--place-op",
+        "place_ops",
+        multiple=True,
+        metavar="OP=BACKEND",
+        help="Put an op on a backend, wherever it is: --place-op softmax=onnx.",
+    ),
 )
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--target``, ``--set``, ``--stage`` and ``--precision``."""
+    """What a model is captured with and planned for."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -63,10 +82,14 @@ def load(model: str, given: Mapping[str, Any]) -> Any:
 def capture_arguments(loaded: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments that a build, and whatever does its first half, take."""
     from partitioner.passes.pipeline import DEFAULT
+    from partitioner.planning.overrides import parse_overrides
     from partitioner.precision import parse_precision
 
+    names = given["backends"]
     return {
         "target": given["target"],
+        "backends": None if names is None else [name.strip() for name in names.split(",")],
+        "overrides": parse_overrides(given["places"], given["place_ops"]),
         "inputs": loaded.inputs,
         "stages": {**loaded.stages, **stage_paths(given["stages"])},
         "options": loaded.options,

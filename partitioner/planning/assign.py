@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from partitioner.planning.problem import Problem, Value
 
-__all__ = ["cheapest", "cut_cost", "preferred"]
+__all__ = ["cheapest", "preferred"]
 
 #: Sum of all capacities; scipy's flow counts in int32.
 _TOTAL = 2**30
@@ -61,12 +61,6 @@ def cheapest(problem: Problem) -> list[int]:
         if cost == before:
             break
     return [int(labels[op]) if seconds else -1 - op for op, seconds in enumerate(problem.seconds)]
-
-
-def cut_cost(problem: Problem, owners: Sequence[int]) -> float:
-    """What :func:`cheapest` minimises."""
-    network = _Network(problem)
-    return network.cost(network.start(list(owners)))
 
 
 class _Network:

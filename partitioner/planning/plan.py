@@ -10,7 +10,7 @@ from torch import fx
 
 from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, Slice, Stacked, Step
 from partitioner.planning.graphs import items_of, placeholders, results_of
-from partitioner.planning.placement import Placement, place
+from partitioner.planning.placement import Placement, Scale, place
 from partitioner.planning.segments import Part, Segment, cut_graph
 from partitioner.planning.tables import HostCall, Names, Segments, Values
 from partitioner.planning.validate import validate_plan
@@ -43,22 +43,28 @@ class Planned:
     origins: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
 
 
-def make_plan(program: Program, target: Target, compilers: Mapping[str, Judge]) -> Planned:
+def make_plan(
+    program: Program,
+    target: Target,
+    judges: Mapping[str, Judge],
+    scale: Scale | None = None,
+) -> Planned:
     """Place, cut and order a program, and prove that the plan computes what the program does.
 
     What no output depends on is left out. A sub-graph is cut once: all that call it share its
     segments, and so do parts that are equal by chance.
 
     Args:
-        compilers: backend name -> what gives its verdicts.
+        judges: backend name -> what gives its verdicts.
+        scale: factors on estimated seconds, from measurements.
 
     Raises:
         PlacementError: a node that no backend of the target takes.
         ProgramError: the plan is wrong, which is a defect of the planner.
     """
-    placement = place(program, target, compilers)
+    placement = place(program, target, judges, scale)
     planned = _Planner(program, placement, target).run()
-    validate_plan(program, planned)
+    validate_plan(program, planned, target, judges)
     return planned
 
 

@@ -1,6 +1,7 @@
 """An independent check of a plan against its program.
 
-It shares no code with the planner. First it looks at the plan alone: every value is written once,
+It shares no code with the planner, but for the estimate of what a segment takes up, which limits
+are defined by. First it looks at the plan alone: every value is written once,
 before it is read, and is of the type that its readers and writers declare; every segment is a graph
 that can be run. Since a segment runs as a whole and reads only what was written before, this also
 shows that segments are convex and their order acyclic. Then
@@ -9,26 +10,35 @@ shows that segments are convex and their order acyclic. Then
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from torch import fx
 
+from partitioner.backends.base import Rejected
 from partitioner.errors import ProgramError
 from partitioner.plan import Call, Loop, Plan, SegmentInfo, Step
 from partitioner.planning.equivalence import difference
-from partitioner.program import STRUCTURAL, Program, TensorType
+from partitioner.planning.limits import excess_of
+from partitioner.program import STRUCTURAL, Program, TensorType, is_getitem
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
     from partitioner.planning.plan import Planned
+    from partitioner.planning.verdicts import Judge
+    from partitioner.targets import Target
 
 __all__ = ["validate_plan"]
 
 
-def validate_plan(program: Program, planned: Planned) -> None:
-    """Prove that a plan is sound and does what its program does.
+def validate_plan(
+    program: Program, planned: Planned, target: Target, judges: Mapping[str, Judge]
+) -> None:
+    """Prove that a plan is sound, does what its program does, and honours the verdicts.
+
+    Args:
+        judges: by backend name; they are asked again about every node, where it has been put.
 
     Raises:
         ProgramError: says what is wrong with the plan.
@@ -40,6 +50,7 @@ def validate_plan(program: Program, planned: Planned) -> None:
     )
     for name, info in plan.segments.items():
         _check_segment(name, info, planned.segments[name], program)
+        _check_verdicts(name, planned.segments[name], target, judges)
     _check_inputs(program, plan)
     _check_constants(program, planned)
     _check_draws(program, plan)
@@ -209,6 +220,29 @@ def _check_segment(name: str, info: SegmentInfo, segment: Any, program: Program)
         fits = len(nodes) == len(names) and made == list(declared)
         _require(fits, f"segment {name!r} declares other {side} than its graph has")
         _require(len(set(names)) == len(names), f"segment {name!r} has {side} of the same name")
+
+
+def _check_verdicts(name: str, segment: Any, target: Target, judges: Mapping[str, Judge]) -> None:
+    """Every node is on a backend of the target that takes it, and all of them are not too many."""
+    if not hasattr(segment, "graph"):
+        return
+    fits = segment.backend in target.backends and segment.backend in judges
+    _require(fits, f"segment {name!r} is for {segment.backend!r}, which the target does not have")
+    judge = judges[segment.backend]
+    nodes = [n for n in segment.graph.nodes if n.op == "call_function"]
+    ops = [n for n in nodes if not is_getitem(n)]
+    for node in ops:
+        verdict = judge.verdict(node, target)
+        if isinstance(verdict, Rejected):
+            _fail(
+                f"segment {name!r} holds {node.name!r}, which {segment.backend!r} rejects "
+                f"({verdict.code}: {verdict.message})"
+            )
+    excess = excess_of(nodes, target.limits.get(segment.backend))
+    _require(
+        excess is None or len(ops) == 1,
+        f"segment {name!r} is larger than {segment.backend!r} allows ({excess})",
+    )
 
 
 def _check_host(name: str, info: SegmentInfo, segment: Any, program: Program) -> None:

@@ -27,7 +27,7 @@ _ADVICE = "write the step with other ops, or make it a host op (@partitioner.hos
 class Judge(Protocol):
     """The part of a backend that planning asks; it needs neither the backend nor a device."""
 
-    def verdict(self, node: fx.Node, target: Target) -> Verdict: ...
+    def verdict(self, node: fx.Node, target: Target, /) -> Verdict: ...
 
 
 @dataclass

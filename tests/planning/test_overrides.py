@@ -52,7 +52,9 @@ def test_an_op_counts_more_than_its_stage():
     assert ["second", "first", "first", "second", "first"] == (
         backends(["decoder=first"], ["sin=second"])
     )
-    assert ["first", "first", "second", "first", "first"] == backends([], ["aten.add.Tensor=second"])
+    assert ["first", "first", "second", "first", "first"] == backends(
+        [], ["aten.add.Tensor=second"]
+    )
 
 
 def test_without_overrides_the_judges_are_what_they_were():

@@ -16,10 +16,18 @@ from partitioner.planning.plan import HostCall, Planned
 from partitioner.planning.validate import validate_plan
 from partitioner.program import DrawOp, DrawSequence, Program
 from partitioner.specs import TensorSpec
+from partitioner.targets import Limits
 
-from .sketch import SHAPE, Sketch, aten, plan
+from .sketch import SHAPE, TWO, Judge, Sketch, aten, plan
 
 change = dataclasses.replace
+
+
+def refused_by_first(node: fx.Node) -> bool:
+    return node.meta.get("source") == "second"
+
+
+JUDGES = {"first": Judge(refused_by_first), "second": Judge()}
 
 
 @pytest.fixture
@@ -45,14 +53,14 @@ def program() -> Program:
 
 @pytest.fixture
 def planned(program: Program) -> Planned:
-    made = plan(program, lambda n: n.meta["source"] == "second")
+    made = plan(program, refused_by_first)
     assert ["glue", "mix", "glue_step", "glue_2"] == list(made.segments)
     return made
 
 
 def refusal(program: Program, planned: Planned) -> str:
     with pytest.raises(ProgramError) as caught:
-        validate_plan(program, planned)
+        validate_plan(program, planned, TWO, JUDGES)
     assert caught.value.what.startswith("the plan is wrong: ")
     return caught.value.what.removeprefix("the plan is wrong: ")
 
@@ -91,13 +99,14 @@ def find(graph: fx.Graph, target: Any) -> fx.Node:
 
 
 def test_a_sound_plan_passes(program: Program, planned: Planned):
-    validate_plan(program, planned)
+    validate_plan(program, planned, TWO, JUDGES)
 
 
 def test_make_plan_always_asks(program: Program, monkeypatch: pytest.MonkeyPatch):
     asked: list[Planned] = []
     monkeypatch.setattr(
-        "partitioner.planning.plan.validate_plan", lambda program, planned: asked.append(planned)
+        "partitioner.planning.plan.validate_plan",
+        lambda program, planned, target, judges: asked.append(planned),
     )
     assert [plan(program)] == asked
 
@@ -523,3 +532,35 @@ def test_an_input_of_another_type(program: Program, planned: Planned):
     values = {**planned.plan.values, "x": TensorSpec("float64", SHAPE)}
     bad = with_plan(planned, values=values)
     assert "the input 'x' is float32[2, 3], but its value float64[2, 3]" == refusal(program, bad)
+
+
+# --- verdicts and limits ------------------------------------------------------------------------
+
+
+def test_a_node_on_a_backend_that_rejects_it(program: Program, planned: Planned):
+    judges = {"first": Judge(), "second": Judge(refused_by_first)}
+    with pytest.raises(ProgramError) as caught:
+        validate_plan(program, planned, TWO, judges)
+    assert (
+        "the plan is wrong: segment 'glue_2' holds 'sub_tensor', which 'second' rejects "
+        "(op-unsupported: no aten.sub.Tensor)"
+    ) == caught.value.what
+
+
+def test_a_backend_that_the_target_does_not_have(program: Program, planned: Planned):
+    target = change(TWO, backends=("first", "host"))
+    with pytest.raises(ProgramError) as caught:
+        validate_plan(program, planned, target, JUDGES)
+    assert (
+        "the plan is wrong: segment 'glue_2' is for 'second', which the target does not have"
+    ) == caught.value.what
+
+
+def test_a_segment_over_a_limit(program: Program, planned: Planned):
+    target = change(TWO, limits={"first": Limits(instructions=1)})
+    with pytest.raises(ProgramError) as caught:
+        validate_plan(program, planned, target, JUDGES)
+    assert (
+        "the plan is wrong: segment 'glue' is larger than 'first' allows "
+        "(instructions: 2 needed, 1 allowed)"
+    ) == caught.value.what
