@@ -32,7 +32,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.errors import ModelError, ParityError, PassError
-from partitioner.frontend import Prepared, compress, prepare, read_recipe
+from partitioner.frontend import Prepared, compress, prepare, tune_as
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
@@ -44,6 +44,7 @@ from partitioner.plan import Plan
 from partitioner.planning.cuts import first_failing, ops_of
 from partitioner.planning.segments import Segment
 from partitioner.program import Program
+from partitioner.recipes import read_recipe
 from partitioner.recompiling import Recompiler, WrongValue
 from partitioner.runtime.compare import Difference, compare_gists, gist_of
 from partitioner.runtime.runner import Run
@@ -135,13 +136,13 @@ def bisect_bundle(
     manifest = bundle.manifest
     sample = manifest.parity
     try:
-        backends, overrides = read_recipe(manifest.options.get("placement", {}))
+        recipe = read_recipe(manifest.options.get("placement", {}))
         prepared = prepare(
             pipeline,
             example_inputs,
             target=manifest.target,
-            backends=backends,
-            overrides=overrides,
+            backends=recipe.backends,
+            overrides=recipe.overrides,
             inputs=inputs,
             stages=stages,
             options=options,
@@ -149,6 +150,7 @@ def bisect_bundle(
             passes=str(manifest.options.get("passes", DEFAULT)),
             observers=[_checking(example_inputs, sample.seed if sample else seed)],
         )
+        prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
         if isinstance(budget, float):
             prepared = compress(prepared, example_inputs, budget)

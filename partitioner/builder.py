@@ -42,6 +42,7 @@ from partitioner.frontend import (
     example_request,
     prepare,
 )
+from partitioner.frontend import tune as tune_plan
 from partitioner.parity import (
     Checked,
     check_outputs,
@@ -113,6 +114,7 @@ def build(
     version: str = "0",
     passes: str = DEFAULT,
     precision: Precision | None = None,
+    tune: bool = False,
     accuracy_budget: float | None = None,
     parity: bool = True,
     tolerance: float | None = None,
@@ -145,6 +147,8 @@ def build(
         precision: ``f32``, ``bf16`` or ``f16``, for all stages or each:
             ``{"": "bf16", "decoder": "f32"}``. Where the target does not compute in it, weights
             are stored in it.
+        tune: measure parts of the pipeline on every backend that can run here, and place them by
+            that instead of by estimates. Measurements are kept in the host's cache directory.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
         parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
@@ -184,6 +188,9 @@ def build(
             observers=observers,
             phase=phase,
         )
+        if tune:
+            with phase("tune"):
+                prepared = tune_plan(prepared, timeout_s, phase.tell)
         if accuracy_budget is not None:
             with phase("compress"):
                 prepared = compress(prepared, example_inputs, accuracy_budget)

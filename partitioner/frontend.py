@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from partitioner.backends import find_backend
 from partitioner.capture import Captured, capture
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Trade, find_levels
-from partitioner.errors import BundleError, UsageError
+from partitioner.errors import ModelError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
 from partitioner.passes.pipeline import (
@@ -31,6 +31,7 @@ from partitioner.placeholders import placeholder_values
 from partitioner.plan import Plan, rescheduled
 from partitioner.planning.overrides import Overrides, bind
 from partitioner.planning.plan import Planned, make_plan
+from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
 from partitioner.precision import Precision, for_target
 from partitioner.program import DrawSequence, Program
@@ -38,6 +39,9 @@ from partitioner.runtime.draws import draw_noise
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
 from partitioner.targets.choice import with_backends
+from partitioner.tuning import Tuned, scale_of
+from partitioner.tuning import tune as measure
+from partitioner.tuning.pieces import pieces_of
 from partitioner.variants import (
     Merged,
     for_variants,
@@ -55,7 +59,8 @@ __all__ = [
     "compress",
     "example_request",
     "prepare",
-    "read_recipe",
+    "tune",
+    "tune_as",
 ]
 
 Array = npt.NDArray[Any]
@@ -106,6 +111,8 @@ class Prepared:
         overrides: what the caller decided.
         merged: the program with what each variant has for itself.
         trades: what compression found, by segment.
+        tuned: what was measured, by piece of the plan that the estimates give.
+        scale: the same as factors on the estimates.
     """
 
     target: Target
@@ -117,6 +124,8 @@ class Prepared:
     overrides: Overrides
     merged: Merged
     trades: tuple[Trade, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    scale: Scale | None = None
 
     @cached_property
     def compilers(self) -> dict[str, Any]:
@@ -139,6 +148,7 @@ class Prepared:
             "backends": list(self.target.backends),
             "stages": dict(self.overrides.stages),
             "ops": dict(self.overrides.ops),
+            "measured": [one.plain() for one in self.tuned],
         }
 
     @property
@@ -207,32 +217,58 @@ def prepare(
     return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
 
 
-def read_recipe(recipe: Any) -> tuple[list[str] | None, Overrides]:
-    """Backends and overrides of :attr:`Prepared.recipe`, as a manifest holds it.
+def tune(
+    prepared: Prepared,
+    timeout_s: float = 1800.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """The same pipeline, placed by what its parts take on this machine.
+
+    Args:
+        timeout_s: seconds that compiling one part may take.
+        progress: called with the parts done and their number.
 
     Raises:
-        BundleError: it is not of that form.
+        UsageError: fewer than two of the target's backends can run here.
     """
-    if not isinstance(recipe, Mapping):
-        raise _malformed(recipe)
-    backends, stages, ops = (recipe.get(k) for k in ("backends", "stages", "ops"))
-    if backends is not None and not (isinstance(backends, list) and _all_texts(backends)):
-        raise _malformed(backends)
-    for table in (stages, ops):
-        if table is not None and not (isinstance(table, Mapping) and _all_texts(table.values())):
-            raise _malformed(table)
-    return backends, Overrides(dict(stages or {}), dict(ops or {}))
-
-
-def _all_texts(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _malformed(what: Any) -> BundleError:
-    return BundleError(
-        f"the bundle's option 'placement' is malformed: {str(what)[:80]}",
-        advice="build it again",
+    tuned, scale = measure(
+        prepared.program,
+        prepared.planned,
+        prepared.target,
+        timeout_s=timeout_s,
+        progress=progress,
     )
+    return _replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
+
+
+def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
+    """The same pipeline, placed by earlier measurements of it.
+
+    Raises:
+        ModelError: they are not of this pipeline.
+    """
+    if not measured:
+        return prepared
+    pieces = pieces_of(prepared.program, prepared.planned, prepared.target)
+    if [(p.graph, len(p.part.nodes)) for p in pieces] != [(t.graph, t.nodes) for t in measured]:
+        raise ModelError("the measurements in the bundle are not of this pipeline")
+    scale = scale_of(pieces, measured)
+    return _replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
+
+
+def _replanned(prepared: Prepared, merged: Merged) -> Prepared:
+    """Another plan, of a program that is another, or is placed in another way."""
+    planned = make_plan(merged.program, prepared.target, prepared.judges, prepared.scale)
+    old = prepared.cases
+    cases = _cases(
+        planned,
+        merged,
+        [case.captured for case in old],
+        [case.choice for case in old],
+        [case.options for case in old],
+    )
+    planned = replace(planned, plan=cases[0].plan)
+    return replace(prepared, planned=planned, cases=cases, merged=merged)
 
 
 def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:
@@ -259,18 +295,7 @@ def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: floa
     given = {name: inputs[name] for name in _placeholders(first)}
     found, trades = find_levels(first, prepared.planned, values, given, able.__contains__, budget)
     program = with_trips(found, trips_of(merged.program))
-    merged = replace(merged, program=program)
-    planned = make_plan(program, prepared.target, prepared.judges)
-    old = prepared.cases
-    cases = _cases(
-        planned,
-        merged,
-        [case.captured for case in old],
-        [case.choice for case in old],
-        [case.options for case in old],
-    )
-    planned = replace(planned, plan=cases[0].plan)
-    return replace(prepared, planned=planned, cases=cases, merged=merged, trades=tuple(trades))
+    return _replanned(replace(prepared, trades=tuple(trades)), replace(merged, program=program))
 
 
 def _placeholders(program: Program) -> set[str]:

@@ -38,6 +38,11 @@ __all__ = ["command"]
     help="Run the program before and after each pass; stop at one that changes the numbers.",
 )
 @click.option(
+    "--tune",
+    is_flag=True,
+    help="Place by measurements on this machine instead of estimates.",
+)
+@click.option(
     "--accuracy-budget",
     type=float,
     metavar="ERROR",
@@ -84,6 +89,7 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             variants=[dict(parse_setting(s) for s in v.split(",")) for v in given["variants"]],
             name=given["name"] or loaded.name,
             version=given["version_label"],
+            tune=given["tune"],
             accuracy_budget=given["accuracy_budget"],
             parity=given["parity"],
             tolerance=given["tolerance"],

@@ -13,16 +13,14 @@ from partitioner.planning.graphs import reachable_graphs
 from partitioner.planning.posing import Posed, Poser, rates_of
 from partitioner.planning.problem import Rates
 from partitioner.planning.refine import solve
+from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge, Verdicts, ask
 from partitioner.program import Program, call, is_getitem, loop
 
 if TYPE_CHECKING:
     from partitioner.targets import Target
 
-__all__ = ["Placement", "Scale", "place"]
-
-#: (node, backend) -> factor on the estimated seconds, from measurements.
-Scale = Mapping[tuple[fx.Node, str], float]
+__all__ = ["Placement", "place"]
 
 
 @dataclass
@@ -55,7 +53,7 @@ def place(
 
     Args:
         judges: by backend name. A backend of the target that is missing here is not asked.
-        scale: see :data:`Scale`.
+        scale: measurements instead of estimates.
 
     Raises:
         PlacementError: nodes that none takes; names ops, source lines and each backend's reason.
@@ -66,7 +64,7 @@ def place(
     if not target.devices:
         takers = {node: some[:1] for node, some in takers.items()}
     rates = rates_of(target, names)
-    poser = Poser(program, target, rates, takers, scale or {})
+    poser = Poser(program, target, rates, takers, scale or Scale())
     for name, live in _inner_first(program):
         posed = poser.pose(name, live)
         assignment = solve(posed.problem)

@@ -10,7 +10,8 @@ from torch import fx
 
 from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, Slice, Stacked, Step
 from partitioner.planning.graphs import items_of, placeholders, results_of
-from partitioner.planning.placement import Placement, Scale, place
+from partitioner.planning.placement import Placement, place
+from partitioner.planning.scale import Scale
 from partitioner.planning.segments import Part, Segment, cut_graph
 from partitioner.planning.tables import HostCall, Names, Segments, Values
 from partitioner.planning.validate import validate_plan

@@ -11,6 +11,7 @@ from torch import fx
 from partitioner.planning.cost import node_bytes, node_seconds, work_of
 from partitioner.planning.graphs import UNKNOWN_BYTES, maker, nbytes_of, placeholders, results_of
 from partitioner.planning.problem import Problem, Rates, Value
+from partitioner.planning.scale import Scale
 from partitioner.program import Program, TensorType, call, is_getitem, loop, operands
 from partitioner.targets import Device, Target
 
@@ -92,7 +93,7 @@ class Poser:
     Args:
         takers: aten node -> backends that take it.
         rates: of the target.
-        scale: (node, backend) -> factor on the estimated seconds, from measurements.
+        scale: measurements instead of estimates.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Poser:
         target: Target,
         rates: Rates,
         takers: Mapping[fx.Node, Sequence[str]],
-        scale: Mapping[tuple[fx.Node, str], float],
+        scale: Scale,
     ) -> None:
         self.program = program
         self.rates = rates
@@ -128,7 +129,7 @@ class Poser:
                 posing.add_item(node)
             else:
                 takers = self.takers.get(node)
-                posing.add_op(node, self.pricing.seconds(node, takers) if takers else ())
+                posing.add_op(node, self.pricing.seconds(name, node, takers) if takers else ())
         return posing.finish(name == "main", self.loops.get(name))
 
     def solve(self, name: str, posed: Posed, owners: Sequence[int]) -> None:
@@ -153,9 +154,9 @@ class Poser:
 class _Pricing:
     target: Target
     rates: Rates
-    scale: Mapping[tuple[fx.Node, str], float]
+    scale: Scale
 
-    def seconds(self, node: fx.Node, takers: Sequence[str]) -> tuple[float, ...]:
+    def seconds(self, graph: str, node: fx.Node, takers: Sequence[str]) -> tuple[float, ...]:
         work = work_of(node)
         row: list[float] = []
         for rank, backend in enumerate(self.rates.backends):
@@ -166,7 +167,8 @@ class _Pricing:
                 row.append(0.0)
                 continue
             device = self.target.devices[self.rates.device[rank]]
-            factor = self.scale.get((node, backend), 1 + _PREFERENCE * rank)
+            measured = self.scale.of(graph, node.name, backend)
+            factor = 1 + _PREFERENCE * rank if measured is None else measured
             row.append(node_seconds(work, device) * factor)
         return tuple(row)
 

@@ -30,7 +30,15 @@ from partitioner.program import TensorType, is_getitem, types_of
 if TYPE_CHECKING:
     from partitioner.targets import Limits
 
-__all__ = ["Part", "Segment", "cut_graph", "fingerprint", "make_segment", "run_segment"]
+__all__ = [
+    "Part",
+    "Segment",
+    "cut_graph",
+    "fingerprint",
+    "make_part",
+    "make_segment",
+    "run_segment",
+]
 
 #: How many source lines a segment names.
 _SOURCES = 5
@@ -135,17 +143,24 @@ def cut_graph(
         excess = excess_of(nodes, own)
         for index, some in enumerate(split(nodes, own) if excess else [nodes]):
             reason = str(excess) if excess and index else ""
-            cut.append(_part(owner, some, needed, held, reason))
+            cut.append(make_part(owner, some, needed, held, reason))
     return cut
 
 
-def _part(
+def make_part(
     backend: str,
     nodes: Sequence[fx.Node],
-    needed: set[fx.Node],
+    needed: Collection[fx.Node],
     held: Collection[str],
-    split: str,
+    split: str = "",
 ) -> Part:
+    """The part of these nodes, which are convex and in the graph's order.
+
+    Args:
+        needed: nodes that somebody reads values for, the graph's output among them.
+        held: as for :func:`cut_graph`.
+        split: see :class:`Part`.
+    """
     inside = set(nodes)
     inputs = dict.fromkeys(
         operand
