@@ -1,0 +1,80 @@
+"""Measurements are found again by what they depend on, and nothing damaged is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from partitioner.artifacts.cachedir import cache_dir
+from partitioner.planning.segments import Part
+from partitioner.tuning.pieces import pieces_of
+from partitioner.tuning.records import Records, key_of
+from tests.planning.figures import PAIR
+from tests.planning.sketch import SHAPE, Judge, Sketch, aten
+
+
+def part(op: Any = aten.sin.default, name: str = "x", shape: tuple[int, ...] = SHAPE) -> Part:
+    from partitioner.planning.plan import make_plan
+
+    sketch = Sketch()
+    x = sketch.op(op, sketch.input(name, shape))
+    program = sketch.done(
+        y=sketch.op(aten.mul.Tensor, x, sketch.constant(name + "w", torch.ones(1)))
+    )
+    planned = make_plan(program, PAIR, {"first": Judge()})
+    return pieces_of(program, planned, PAIR)[0].part
+
+
+def test_names_do_not_matter_and_ops_and_types_do():
+    key = key_of(part(), "onnx")
+    assert key == key_of(part(name="other"), "onnx")
+    assert key["piece"] != key_of(part(aten.neg.default), "onnx")["piece"]
+    assert key["piece"] != key_of(part(shape=(3, 2)), "onnx")["piece"]
+    assert "onnxruntime=" in key["libraries"]
+
+
+def test_what_was_kept_is_found(tmp_path: Path):
+    records = Records(tmp_path / "deep" / "er")
+    key = key_of(part(), "onnx")
+    assert records.find(key) is None
+    records.keep(key, 0.25)
+    assert 0.25 == records.find(key)
+    assert records.find({**key, "threads": "64"}) is None
+    assert ["json"] == [path.suffix[1:] for path in records.path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"seconds": 1.0}', '{"key": {}, "seconds": "fast"}'],
+)
+def test_a_damaged_file_is_no_measurement(tmp_path: Path, text: str):
+    records = Records(tmp_path)
+    key = key_of(part(), "onnx")
+    records.keep(key, 0.25)
+    (file,) = tmp_path.iterdir()
+    file.write_text(text)
+    assert records.find(key) is None
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, float("nan"), float("inf"), 1])
+def test_nor_is_a_figure_that_cannot_be_one(tmp_path: Path, seconds: float):
+    key = key_of(part(), "onnx")
+    records = Records(tmp_path)
+    records.keep(key, 0.25)
+    (file,) = tmp_path.iterdir()
+    file.write_text(json.dumps({"key": key, "seconds": seconds}))
+    assert records.find(key) is None
+
+
+def test_where_a_host_keeps_things(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PARTITIONER_CACHE", str(tmp_path / "own"))
+    assert tmp_path / "own" / "measurements" == cache_dir("measurements") == Records().path
+    monkeypatch.delenv("PARTITIONER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert tmp_path / "xdg" / "partitioner" / "blobs" == cache_dir("blobs")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert Path.home() / ".cache" / "partitioner" / "blobs" == cache_dir("blobs")
