@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from partitioner.backends.verdicts import Judge
-from partitioner.errors import MissingDependencyError
+from partitioner.errors import BackendError, IncompatibleBundleError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,8 +161,9 @@ class BackendInfo:
 
     Args:
         name: what plans and manifests call it.
-        executor: ``module:Class`` of its :class:`Executor`.
-        compiler: ``module:Class`` of its compiler, for build time.
+        executor: ``module:Class`` of its :class:`Executor`; empty where nothing can be run yet.
+        compiler: ``module:Class`` of its compiler, for build time; empty where nothing can be
+            compiled yet, so that one can only plan for it.
         requires: modules that the executor imports.
         extra: the extra of this package that installs them.
         support: ``module:function`` that gives verdicts, see
@@ -186,8 +187,14 @@ class BackendInfo:
         """Import and make the executor.
 
         Raises:
+            IncompatibleBundleError: this version runs nothing of this backend.
             MissingDependencyError: a library it needs is not installed.
         """
+        if not self.executor:
+            raise IncompatibleBundleError(
+                f"this version does not run what is compiled for the backend {self.name!r}",
+                advice="use a newer version, or a bundle for another target",
+            )
         self._check_requires()
         return cast("Executor", _import(self.executor)())
 
@@ -195,8 +202,14 @@ class BackendInfo:
         """Import and make the compiler (build time; imports what it needs, torch for one).
 
         Raises:
+            BackendError: this version compiles nothing for this backend.
             MissingDependencyError: a library it needs is not installed.
         """
+        if not self.compiler:
+            raise BackendError(
+                f"this version plans for the backend {self.name!r}, but does not compile for it",
+                advice="use a newer version, or build for another target",
+            )
         try:
             return _import(self.compiler)()
         except ModuleNotFoundError as error:

@@ -97,8 +97,9 @@ class Judge:
     Attributes:
         name: the backend's.
         verdict: (node of a program, target) -> verdict. A pure function of the op, its arguments,
-            the types (``meta["type"]``) of the node and its operands, and the target; the node is
-            neither structural (a loop, a call, a host op) nor an item of another's results.
+            the types (``meta["type"]``) of the node and its operands, which of its results are
+            read, and the target; the node is neither structural (a loop, a call, a host op) nor an
+            item of another's results.
     """
 
     name: str
