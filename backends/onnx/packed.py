@@ -9,10 +9,7 @@ from torch import fx
 
 from partitioner.compression.ops import OVERLOAD
 
-__all__ = ["PACKED", "write_packed"]
-
-#: Ops that the exporter cannot know.
-PACKED = frozenset({OVERLOAD})
+__all__ = ["write_packed"]
 
 #: Multiply rounded to 8 bits; the reference of the operation does so, too.
 _ACCURACY_LEVEL = 4
