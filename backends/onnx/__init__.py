@@ -9,6 +9,7 @@ BACKEND = BackendInfo(
     executor="partitioner.backends.onnx.execute:OnnxExecutor",
     compiler="partitioner.backends.onnx.compile:OnnxCompiler",
     support="partitioner.backends.onnx.support:verdict",
+    probe="partitioner.backends.onnx.probe:attempt",
     requires=("onnxruntime",),
     build_requires=("onnx", "onnxscript", "onnxruntime"),
     extra="onnx",

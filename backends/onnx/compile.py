@@ -12,7 +12,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from partitioner.targets import Target
     from partitioner.weights import Layout
 
-__all__ = ["OPSET", "OnnxCompiler", "is_lifted", "run"]
+__all__ = ["OPSET", "OnnxCompiler", "check_loads", "export_alone", "is_lifted", "run"]
 
 #: 20 is the first opset with Gelu; from 21 on group normalisation is an op that ONNX Runtime has
 #: no CPU kernel for and expands into many.
@@ -121,9 +121,23 @@ def warm_up() -> None:
         x = graph.placeholder("x")
         x.meta["type"] = TensorType((2, 2), torch.float32)
         graph.output((graph.call_function(torch.ops.aten.gelu.default, (x,)),))
-        module, names = _module(graph, {}, {})
-        model = _export(module, graph, names, {"inputs": ["x"], "outputs": ["y"]})
-        _check_loads(model.SerializeToString(), Path(folder))
+        model = export_alone(graph, {}, ["x"], ["y"])
+        check_loads(model.SerializeToString(), Path(folder))
+
+
+def export_alone(
+    graph: fx.Graph,
+    constants: Mapping[str, torch.Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> Any:
+    """An ONNX model of a graph, with all of its constants in it.
+
+    Raises:
+        CompileError: the exporter refuses the graph.
+    """
+    module, names = _module(graph, constants, {})
+    return _export(module, graph, names, {"inputs": inputs, "outputs": outputs})
 
 
 def run(directory: Path) -> dict[str, Any]:
@@ -139,7 +153,7 @@ def run(directory: Path) -> dict[str, Any]:
     _externalise(model, dict(zip(names.values(), names, strict=True)), refs)
     _strip(model)
     data = model.SerializeToString(deterministic=True)
-    _check_loads(data, Path(job["blobs_dir"]))
+    check_loads(data, Path(job["blobs_dir"]))
     (directory / "model.onnx").write_bytes(data)
     return {"nodes": len(model.graph.node), "bytes": len(data), "opset": OPSET}
 
@@ -291,8 +305,12 @@ def _strip(model: Any) -> None:
             del node.metadata_props[:]
 
 
-def _check_loads(data: bytes, blobs_dir: Path) -> None:
-    """Let ONNX Runtime read the model, so that what it refuses is known at build time."""
+def check_loads(data: bytes, blobs_dir: Path) -> None:
+    """Let ONNX Runtime read the model, so that what it refuses is known at build time.
+
+    Raises:
+        CompileError: it refuses the model.
+    """
     import onnxruntime as ort
 
     options = cast(Any, ort).SessionOptions()

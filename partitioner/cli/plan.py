@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli import probe_report
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import capture_arguments, load, model_options, needs_torch
 from partitioner.cli.tables import count_text, passes_table, size_text
@@ -21,8 +22,11 @@ __all__ = ["command"]
 @model_options
 @click.option("--passes", "show_passes", is_flag=True, help="List what each pass did.")
 @click.option("--pipeline", "passes", help="A pass pipeline instead of the default one.")
+@click.option(
+    "--probe", is_flag=True, help="Ask installed backends whether the support tables are right."
+)
 @json_option
-def command(model: str, show_passes: bool, as_json: bool, **given: Any) -> None:
+def command(model: str, show_passes: bool, probe: bool, as_json: bool, **given: Any) -> None:
     """Capture MODEL, run the passes and print the plan; compile nothing.
 
     Operations count a multiplication or an addition as one; weights are what the segment reads.
@@ -31,6 +35,7 @@ def command(model: str, show_passes: bool, as_json: bool, **given: Any) -> None:
       partition plan model.py
       partition plan model.py:make --set steps=20 --passes
       partition plan model.py --pipeline normalise,eliminate-dead --json
+      partition plan model.py --probe
     """
     try:
         from partitioner.frontend import prepare
@@ -39,6 +44,8 @@ def command(model: str, show_passes: bool, as_json: bool, **given: Any) -> None:
     loaded = load(model, given)
     prepared = prepare(loaded.pipeline, loaded.example_inputs, **capture_arguments(loaded, given))
     document = _document(prepared)
+    if probe:
+        document["probe"] = probe_report.document(prepared.program, prepared.target)
     emit(as_json, document, lambda: "\n".join(_lines(document, show_passes)))
 
 
@@ -114,6 +121,7 @@ def _lines(document: dict[str, Any], show_passes: bool) -> Iterator[str]:
     if show_passes:
         yield "passes"
         yield from passes_table(document["passes"])
+    yield from probe_report.lines(document.get("probe", []))
 
 
 def _step_lines(
