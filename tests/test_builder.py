@@ -243,8 +243,13 @@ def test_a_bundle_is_overwritten_when_asked(bundle: Path, tmp_path: Path) -> Non
 def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'cpu'"):
         partitioner.build(Pipeline(), EXAMPLE, target="cpuu", output=tmp_path / "b")
-    with pytest.raises(UsageError, match="'neuron'"):
-        partitioner.build(Pipeline(), EXAMPLE, target="inf2", output=tmp_path / "b")
+
+
+def test_a_target_whose_backend_is_missing_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        partitioner.build("no pipeline at all", EXAMPLE, target="inf2", output=tmp_path / "b")
+    assert "target 'inf2' needs the backend 'neuron', which is not installed" == caught.value.what
+    assert [] == left_over(tmp_path)
 
 
 def test_a_label_that_no_manifest_takes_is_refused_at_once(tmp_path: Path) -> None:
