@@ -126,7 +126,11 @@ def _check(target: Target, place: Place) -> None:
         *_lacking(target.limits, target.backends, "limits", "not among the target's backends:"),
         *_lacking(target.arithmetic, target.dtypes, "arithmetic", "not among the dtypes:"),
         *(
-            (dtype not in device.flops, "devices", f"{device.name} has no 'flops_per_core' in {dtype}")
+            (
+                dtype not in device.flops,
+                "devices",
+                f"{device.name} has no 'flops_per_core' in {dtype}",
+            )
             for device in target.devices
             for dtype in ("float32", *(target.arithmetic if device.name != _HOST else ()))
         ),

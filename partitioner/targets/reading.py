@@ -42,7 +42,9 @@ class Place:
         if not self.keys:
             return self.file
         *table, key = (k if re.fullmatch(r"[\w-]+", k) else f'"{k}"' for k in self.keys)
-        return f"{self.file}, table {'.'.join(table)}, key {key}" if table else f"{self.file}, {key}"
+        return (
+            f"{self.file}, table {'.'.join(table)}, key {key}" if table else f"{self.file}, {key}"
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def read_tables(text: str, file: str) -> dict[str, Table]:
     for name, own in values["targets"].items():
         at = place / "targets" / name
         if not _NAME.fullmatch(name):
-            raise _wrong(at, f"{name!r} is no name: small letters, digits, '.', '_', '-', 64 at most")
+            raise _wrong(
+                at, f"{name!r} is no name: small letters, digits, '.', '_', '-', 64 at most"
+            )
         found[name] = Table(name, own, at)
     return found
 
@@ -209,7 +213,9 @@ def _number(kind: Number, value: Any, place: Place) -> float:
     if not kind.low <= value <= kind.high:
         unit = f" {kind.unit}" if kind.unit else ""
         raise _wrong(
-            place, f"{value!r} is not from {kind.low:g} to {kind.high:g}{unit}", "correct the figure"
+            place,
+            f"{value!r} is not from {kind.low:g} to {kind.high:g}{unit}",
+            "correct the figure",
         )
     return whole if kind.whole else float(value)
 

@@ -18,8 +18,8 @@ __all__ = [
     "TARGET",
     "Each",
     "Flag",
-    "Kind",
     "Keys",
+    "Kind",
     "Names",
     "Number",
     "PriceOf",
@@ -108,7 +108,9 @@ class PriceOf:
 
 Kind = Text | Flag | Names | Number | Keys | Each | PriceOf
 
-_DATE = Text("on which prices were so", r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", "2026-07-20")
+_DATE = Text(
+    "on which prices were so", r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", "2026-07-20"
+)
 
 _PRICE: dict[str, Kind] = {
     "per_hour": Number("of the instance, an hour", 1e-6, 1e4),
