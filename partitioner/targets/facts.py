@@ -101,8 +101,8 @@ class Target:
         devices: what the backends run on; each backend on one.
         limits: by backend.
         price: of the instance; None where none is known.
-        figure_sources: where each figure comes from, by its key in the table
-            (``devices.cpu.bandwidth_per_core``): an address, a formula, or a file.
+        figures: each figure as the table has it, by its key (``devices.cpu.bandwidth_per_core``).
+        figure_sources: where each comes from: an address, a formula, or a file.
         origin: the file whose table this is.
     """
 
@@ -122,6 +122,7 @@ class Target:
     devices: tuple[Device, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
     price: Price | None = None
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
     figure_sources: Mapping[str, str] = field(default_factory=dict[str, str])
     origin: str = ""
 

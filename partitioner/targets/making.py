@@ -33,6 +33,7 @@ def make_target(table: Table, values: Mapping[str, Any]) -> Target:
     copies = int(values["copies"].value)
     limits = values.get("limits", {})
     price = values.get("price")
+    figures = dict(_figures(values))
     target = Target(
         name=table.name,
         backends=values["backends"],
@@ -52,7 +53,8 @@ def make_target(table: Table, values: Mapping[str, Any]) -> Target:
         ),
         limits={backend: _limits(own) for backend, own in limits.items()},
         price=Price(**{**price, "per_hour": price["per_hour"].value}) if price else None,
-        figure_sources=dict(_sources(values)),
+        figures={key: figure.value for key, figure in figures.items()},
+        figure_sources={key: figure.source for key, figure in figures.items()},
         origin=place.file,
     )
     _check(target, place)
@@ -90,12 +92,12 @@ def _limits(values: Mapping[str, Any]) -> Limits:
     return Limits(count("instructions"), count("memory_gib", _GIB), count("graph_bytes"))
 
 
-def _sources(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _figures(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Figure]]:
     for key, value in values.items():
         if isinstance(value, Figure):
-            yield before + key, value.source
+            yield before + key, value
         elif isinstance(value, dict) and key != "price":
-            yield from _sources(cast("dict[str, Any]", value), f"{before}{key}.")
+            yield from _figures(cast("dict[str, Any]", value), f"{before}{key}.")
 
 
 # --- checks -------------------------------------------------------------------------------------

@@ -42,9 +42,7 @@ class Place:
         if not self.keys:
             return self.file
         *table, key = (k if re.fullmatch(r"[\w-]+", k) else f'"{k}"' for k in self.keys)
-        return (
-            f"{self.file}, table {'.'.join(table)}, key {key}" if table else f"{self.file}, {key}"
-        )
+        return ", ".join([self.file, *(["table " + ".".join(table)] if table else []), f"key {key}"])
 
 
 @dataclass(frozen=True)
