@@ -16,7 +16,17 @@ from partitioner.targets import Device, Target, all_targets, find_target
 
 __all__ = ["command", "line"]
 
-_HEADER = ("target", "build", "run", "device", "cores", "memory", "bandwidth", "float32", "bfloat16")
+_HEADER = (
+    "target",
+    "build",
+    "run",
+    "device",
+    "cores",
+    "memory",
+    "bandwidth",
+    "float32",
+    "bfloat16",
+)
 
 
 @click.command("targets")

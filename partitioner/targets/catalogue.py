@@ -47,16 +47,17 @@ def find_target(name: str, files: Sequence[str | os.PathLike[str]] = ()) -> Targ
 
 
 def all_targets(files: Sequence[str | os.PathLike[str]] = ()) -> tuple[Target, ...]:
-    """Every target, by family and price; see :func:`find_target`."""
+    """Every target, families before their instances, by price; see :func:`find_target`."""
     tables = _tables(files)
     targets = [_made(tables, name) for name in tables]
     return tuple(sorted(targets, key=_order))
 
 
-def _order(target: Target) -> tuple[str, bool, str, float, str]:
-    price = target.price.per_hour if target.price else 0.0
-    kind = target.name.partition(".")[0]
-    return (target.family, kind != target.family, kind, price if kind != target.name else 0.0, "")
+def _order(target: Target) -> tuple[str, bool, str, float]:
+    """Families first, then instances by kind and price."""
+    kind, _, size = target.name.partition(".")
+    price = target.price.per_hour if size and target.price else 0.0
+    return (target.family, bool(size), kind, price)
 
 
 def _made(tables: Mapping[str, Table], name: str) -> Target:

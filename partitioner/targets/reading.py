@@ -42,7 +42,9 @@ class Place:
         if not self.keys:
             return self.file
         *table, key = (k if re.fullmatch(r"[\w-]+", k) else f'"{k}"' for k in self.keys)
-        return ", ".join([self.file, *(["table " + ".".join(table)] if table else []), f"key {key}"])
+        return ", ".join(
+            [self.file, *(["table " + ".".join(table)] if table else []), f"key {key}"]
+        )
 
 
 @dataclass(frozen=True)

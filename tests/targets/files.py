@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from partitioner.errors import UsageError
 from partitioner.targets import find_target
 
@@ -58,9 +60,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def refused(folder: Path, text: str, target: str = "mine") -> UsageError:
     """The error that a file of this text gets."""
     path = write(folder, text)
-    try:
+    with pytest.raises(UsageError) as caught:
         find_target(target, [path])
-    except UsageError as error:
-        assert str(path) in (error.where or "")
-        return error
-    raise AssertionError("the file was taken")
+    assert str(path) in (caught.value.where or "")
+    return caught.value
