@@ -20,8 +20,6 @@ __all__ = ["ENVIRONMENT", "all_targets", "find_target"]
 #: Names files of targets, as PATH names folders.
 ENVIRONMENT = "PARTITIONER_TARGETS"
 
-_FOLDER = "tables"
-
 
 def find_target(name: str, files: Sequence[str | os.PathLike[str]] = ()) -> Target:
     """The target of this name or alias, in whatever case.
@@ -78,7 +76,7 @@ def _tables(files: Sequence[str | os.PathLike[str]]) -> dict[str, Table]:
 @functools.cache
 def _built_in() -> Mapping[str, Table]:
     tables: dict[str, Table] = {}
-    folder = resources.files(__package__) / _FOLDER
+    folder = resources.files("partitioner.targets") / "tables"
     for file in sorted(folder.iterdir(), key=lambda one: one.name):
         if file.name.endswith(".toml"):
             _add(tables, read_tables(file.read_text(encoding="utf-8"), file.name))

@@ -208,7 +208,7 @@ def _names(kind: Names, value: Any, place: Place) -> tuple[str, ...]:
 def _number(kind: Number, value: Any, place: Place) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(place, f"expected a number, not {_shown(value)}")
-    if kind.whole and value != (whole := int(value) if math.isfinite(value) else None):
+    if kind.whole and not (math.isfinite(value) and value == int(value)):
         raise _wrong(place, f"expected a whole number, not {value!r}")
     if not kind.low <= value <= kind.high:
         unit = f" {kind.unit}" if kind.unit else ""
@@ -217,7 +217,7 @@ def _number(kind: Number, value: Any, place: Place) -> float:
             f"{value!r} is not from {kind.low:g} to {kind.high:g}{unit}",
             "correct the figure",
         )
-    return whole if kind.whole else float(value)
+    return int(value) if kind.whole else float(value)
 
 
 def _refuse_unknown(given: Any, known: Any, place: Place) -> None:
