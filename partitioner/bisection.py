@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from partitioner.runtime.compare import Difference, compare_gists, gist_of
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
+from partitioner.targets import find_target
 from partitioner.weights import lay_out
 
 __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
@@ -118,6 +120,7 @@ def bisect_bundle(
     stages: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     host_ops: Iterable[HostOp] = (),
+    target_files: Sequence[str | os.PathLike[str]] = (),
     seed: int = 0,
 ) -> Finding:
     """Find where a bundle's numbers leave those of the eager pipeline.
@@ -125,6 +128,7 @@ def bisect_bundle(
     Args:
         pipeline, example_inputs, inputs, stages, options: those of the build.
         host_ops: host ops that are not installed.
+        target_files: files of targets, if the build's was one of them.
         seed: of the noise, for a bundle without a parity sample.
 
     Raises:
@@ -140,7 +144,7 @@ def bisect_bundle(
         prepared = prepare(
             pipeline,
             example_inputs,
-            target=manifest.target,
+            target=find_target(manifest.target, target_files),
             backends=recipe.backends,
             overrides=recipe.overrides,
             inputs=inputs,

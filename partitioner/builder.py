@@ -41,6 +41,8 @@ from partitioner.frontend import (
     compress,
     example_request,
     prepare,
+    require_backends,
+    target_of,
 )
 from partitioner.frontend import tune as tune_plan
 from partitioner.parity import (
@@ -63,7 +65,7 @@ from partitioner.program import Program
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
-from partitioner.targets import find_target
+from partitioner.targets import Target
 from partitioner.weights import MappedBlobs, lay_out
 
 __all__ = ["BuildResult", "Progress", "build"]
@@ -102,7 +104,7 @@ def build(
     module: Any,
     example_inputs: Mapping[str, Any],
     *,
-    target: str = "cpu",
+    target: str | Target = "cpu",
     backends: Sequence[str] | None = None,
     overrides: Overrides | None = None,
     output: str | os.PathLike[str],
@@ -132,7 +134,8 @@ def build(
         module: an ``nn.Module``, a callable over modules, or a diffusers pipeline.
         example_inputs: argument name -> tensor (or dict, list, dataclass of tensors). What is not
             a tensor is an option.
-        target: a name of ``partition targets``.
+        target: a name of ``partition targets``, or a target of your own from
+            :func:`partitioner.targets.find_target`.
         backends: instead of the target's own, in order of preference.
         overrides: stages and ops that go to a backend whatever the estimate says.
         output: the bundle's directory; must not exist unless ``overwrite``.
@@ -166,7 +169,8 @@ def build(
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
-    hardware = find_target(target)
+    hardware = target_of(target, backends)
+    require_backends(hardware)
     label = name or _label(module)
     _check_labels(label, version)
     phase = _Phases(progress)
@@ -175,8 +179,7 @@ def build(
         prepared = prepare(
             module,
             example_inputs,
-            target=target,
-            backends=backends,
+            target=hardware,
             overrides=overrides,
             inputs=inputs,
             stages=stages,
@@ -231,7 +234,7 @@ def build(
                 options={
                     **_plain(cases[0].options),
                     "passes": prepared.passes,
-                    "target": target,
+                    "target": hardware.name,
                     "placement": prepared.recipe,
                     "accuracy_budget": accuracy_budget,
                 },

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from partitioner.backends import find_backend
+from partitioner.backends import backend_names, find_backend
 from partitioner.capture import Captured, capture
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Trade, find_levels
@@ -58,7 +58,10 @@ __all__ = [
     "Prepared",
     "compress",
     "example_request",
+    "missing_backends",
     "prepare",
+    "require_backends",
+    "target_of",
     "tune",
     "tune_as",
 ]
@@ -191,9 +194,7 @@ def prepare(
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do.
     """
-    hardware = find_target(target) if isinstance(target, str) else target
-    if backends is not None:
-        hardware = with_backends(hardware, backends)
+    hardware = target_of(target, backends)
     sequence = parse_pipeline(for_target(passes, hardware, precision))
     choices = [dict(variant) for variant in variants] or [{}]
     _check_variants(choices, example_inputs)
@@ -207,7 +208,9 @@ def prepare(
         checked = example_inputs if verify_passes else None
         merged, records = _optimise(captures, choices, sequence, observers, checked)
     with phase("plan"):
-        judges = {name: find_backend(name).make_judge() for name in hardware.backends}
+        missing = missing_backends(hardware)
+        present = [name for name in hardware.backends if name not in missing]
+        judges = {name: find_backend(name).make_judge() for name in present}
         overrides = overrides or Overrides()
         bound = bind(overrides, merged.program, hardware, judges)
         planned = make_plan(merged.program, hardware, bound)
@@ -269,6 +272,47 @@ def _replanned(prepared: Prepared, merged: Merged) -> Prepared:
     )
     planned = replace(planned, plan=cases[0].plan)
     return replace(prepared, planned=planned, cases=cases, merged=merged)
+
+
+def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Target:
+    """The target of this name, if it is one, with these backends instead of its own, if any.
+
+    Raises:
+        UsageError: no such target, or it has no such backend.
+    """
+    found = find_target(target) if isinstance(target, str) else target
+    return found if backends is None else with_backends(found, backends)
+
+
+def missing_backends(target: Target) -> tuple[str, ...]:
+    """Backends of a target that are not installed; a plan gives their nodes to the others."""
+    installed = backend_names()
+    return tuple(name for name in target.backends if name not in installed)
+
+
+def require_backends(target: Target) -> None:
+    """Refuse a target that can be planned for and not built.
+
+    Raises:
+        UsageError: none of the backends that are for one of its devices can compile here.
+    """
+    missing = missing_backends(target)
+    for device in target.devices:
+        names = [name for name in target.backends if name in device.backends]
+        absent = {name: _absent(name, missing) for name in names}
+        if names and all(absent.values()):
+            raise UsageError(
+                f"target {target.name!r} needs the backend {names[0]!r}, {absent[names[0]]}",
+                advice="build for 'cpu', which runs on any CPU; `partition plan` takes any target",
+            )
+
+
+def _absent(name: str, missing: Sequence[str]) -> str:
+    """Why a backend cannot compile; empty if it can."""
+    if name in missing:
+        return "which is not installed"
+    lacking = find_backend(name).missing_to_build()
+    return f"whose compiler needs {lacking[0]}" if lacking else ""
 
 
 def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:

@@ -1,8 +1,9 @@
 """Give values dtypes that the target has.
 
-float64 becomes float32, int64 becomes int32, bfloat16 and float16 become float32, where the target
-does not compute in them. Inputs, outputs and what host ops see keep their dtypes, by casts at the
-border. Whole numbers that do not fit are an error; sums of numbers that fit are not looked at.
+float64 becomes float32, int64 and int16 become int32, bfloat16 and float16 become float32, where
+the target does not compute in them. Inputs, outputs and what host ops see keep their dtypes, by
+casts at the border. Whole numbers that do not fit are an error; sums of numbers that fit are not
+looked at.
 
 The result is that of the other dtype: more digits for the small floats, fewer for float64.
 """
@@ -37,6 +38,7 @@ _INSTEAD = {
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
     torch.int64: torch.int32,
+    torch.int16: torch.int32,
 }
 
 #: Ops whose index operands torch wants as int64, whatever the target has.

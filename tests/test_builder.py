@@ -27,6 +27,7 @@ from partitioner.errors import (
     UsageError,
 )
 from partitioner.runtime.verify import verify_bundle
+from partitioner.targets import find_target
 
 
 class Denoiser(nn.Module):
@@ -243,8 +244,23 @@ def test_a_bundle_is_overwritten_when_asked(bundle: Path, tmp_path: Path) -> Non
 def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'cpu'"):
         partitioner.build(Pipeline(), EXAMPLE, target="cpuu", output=tmp_path / "b")
-    with pytest.raises(UsageError, match="'neuron'"):
-        partitioner.build(Pipeline(), EXAMPLE, target="inf2", output=tmp_path / "b")
+
+
+def test_a_target_whose_backend_is_missing_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        partitioner.build("no pipeline at all", EXAMPLE, target="inf2", output=tmp_path / "b")
+    assert "target 'inf2' needs the backend 'neuron', which is not installed" == caught.value.what
+    assert [] == left_over(tmp_path)
+
+
+def test_a_target_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[targets.mine]\nbase = "cpu"\nparity.relative = 1e-3\n')
+    target = find_target("mine", [tmp_path / "mine.toml"])
+    partitioner.build(lambda x: x + 2, {"x": torch.ones(2)}, target=target, output=tmp_path / "b")
+    manifest = Bundle.open(tmp_path / "b").manifest
+    assert ("mine", "mine") == (manifest.target, manifest.options["target"])
+    assert manifest.parity is not None
+    assert 1e-3 == manifest.parity.tolerance.relative
 
 
 def test_a_label_that_no_manifest_takes_is_refused_at_once(tmp_path: Path) -> None:

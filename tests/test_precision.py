@@ -18,7 +18,7 @@ from partitioner.passes.autocast import LOW, WIDE
 from partitioner.passes.ops import op_name
 from partitioner.passes.pipeline import DEFAULT, parse_pipeline
 from partitioner.precision import for_target, parse_precision, tolerance_of
-from partitioner.program import Program, TensorType
+from partitioner.program import Program, TensorType, is_getitem
 from partitioner.targets import find_target
 from tests.passes.models import WIDTH, Guided
 from tests.passes.running import after, captured, difference, values_of
@@ -71,6 +71,42 @@ def test_dtypes_that_a_target_lacks() -> None:
     assert {torch.float32} == inside
     again, (record,) = after(legal, "legalise-dtypes{dtypes=bool+int32+float32}")
     assert 0.0 == difference(legal, again)
+
+
+class Whole(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x + torch.tensor([3, -7], dtype=torch.int16)) * 2
+
+
+@pytest.mark.parametrize("name", ["inf2", "trn1", "trn2.48xlarge", "trn3"])
+def test_dtypes_that_an_accelerator_lacks(name: str) -> None:
+    target = find_target(name)
+    for model, x in ((Doubles(), torch.randn(3, 4)), (Whole(), torch.ones(2, dtype=torch.int16))):
+        program = captured(model, x=x)
+        legal, _ = after(program, for_target(f"{DEFAULT},eliminate-dead", target, None))
+        given = values_of(program)
+        expected, actual = run_program(program, given), run_program(legal, given)
+        for output, tensor in expected.items():
+            assert tensor.dtype == actual[output].dtype
+            torch.testing.assert_close(actual[output], tensor, rtol=1e-5, atol=1e-6)
+        assert set() == _computed(legal) - set(target.dtypes)
+
+
+def _computed(program: Program) -> set[str]:
+    """Dtypes that ops compute in: neither those of casts nor those of indices that torch makes."""
+    free = ("_to_copy", "argmax")
+    return {
+        str(node.meta["type"].dtype).removeprefix("torch.")
+        for _, graph in program.all_graphs()
+        for node in graph.nodes
+        if node.op == "call_function" and isinstance(node.meta["type"], TensorType)
+        if not is_getitem(node) and op_name(node) not in free
+    }
+
+
+def test_products_compute_in_the_small_dtype_on_an_accelerator() -> None:
+    passes = for_target("a", find_target("inf2"), "bf16")
+    assert passes.endswith(",autocast{dtype=bfloat16},eliminate-common,eliminate-dead")
 
 
 def test_a_target_that_has_them_all_changes_nothing() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option
-from partitioner.cli.models import needs_torch, stage_paths
+from partitioner.cli.models import needs_torch, stage_paths, target_files
 from partitioner.cli.run import import_host_op
 
 __all__ = ["command"]
@@ -34,6 +34,7 @@ __all__ = ["command"]
     metavar="MODULE:NAME",
     help="A host op that is not installed as a plugin.",
 )
+@target_files
 @json_option
 def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
@@ -65,6 +66,7 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         inputs=loaded.inputs,
         stages={**loaded.stages, **stage_paths(given["stages"])},
         options=loaded.options,
+        target_files=given["target_files"],
         host_ops=[import_host_op(text) for text in given["host_ops"]],
     )
     document = {"ok": found.kind == "healthy", **asdict(found)}

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
-from partitioner.cli.models import capture_arguments, load, model_options, needs_torch
+from partitioner.cli.models import capture_arguments, load, model_options, needs_torch, target_of
 
 __all__ = ["command"]
 
@@ -75,9 +75,11 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
     """
     try:
         from partitioner.builder import build
+        from partitioner.frontend import require_backends
         from partitioner.modelfile import parse_setting
     except ImportError as error:
         raise needs_torch(error, "building") from error
+    require_backends(target_of(given))
     loaded = load(model, given)
     limit = given["memory_limit"]
     with progress_bar(as_json) as progress:

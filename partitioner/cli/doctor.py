@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from partitioner.backends import backend_names
 from partitioner.cli.common import emit, json_option
 from partitioner.targets import all_targets
 
@@ -49,20 +52,29 @@ def command(as_json: bool) -> None:
         raise click.exceptions.Exit(13)
 
 
-def target_rows() -> list[dict[str, Any]]:
-    """Every target, and whether it can be built and run with what is installed."""
+def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, Any]]:
+    """Every target, and whether it can be built and run with what is installed.
+
+    Args:
+        files: the user's files of targets.
+    """
     can_run = all(_version(name) is not None for name in _RUN)
     can_build = can_run and all(_version(name) is not None for name in _BUILD)
-    return [
-        {
-            "name": target.name,
-            "backends": list(target.backends),
-            "build": can_build,
-            "run": can_run and (not target.machine or platform.machine() in target.machine),
-            "note": target.note,
-        }
-        for target in all_targets()
-    ]
+    installed = set(backend_names())
+    rows: list[dict[str, Any]] = []
+    for target in all_targets(files):
+        complete = installed.issuperset(target.backends)
+        fits = not target.machine or platform.machine() in target.machine
+        rows.append(
+            {
+                "name": target.name,
+                "backends": list(target.backends),
+                "build": can_build and complete,
+                "run": can_run and complete and fits,
+                "note": target.note,
+            }
+        )
+    return rows
 
 
 def _version(name: str) -> str | None:
@@ -91,5 +103,6 @@ def _text(document: dict[str, Any]) -> str:
     for group in document["libraries"].values():
         for name, version in group.items():
             lines.append(f"  {name:<14} {version or 'missing':<12} {purposes[name]}")
-    lines += [line(row) for row in document["targets"]]
+    # Instances are many, and differ in figures only.
+    lines += [line(row) for row in document["targets"] if "." not in row["name"]]
     return "\n".join([*lines, *document["advice"]])

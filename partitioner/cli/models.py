@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from partitioner.errors import MissingDependencyError, UsageError
 
-__all__ = ["capture_arguments", "load", "model_options", "needs_torch", "stage_paths"]
+if TYPE_CHECKING:
+    from partitioner.targets import Target
+
+__all__ = [
+    "capture_arguments",
+    "load",
+    "model_options",
+    "needs_torch",
+    "stage_paths",
+    "target_files",
+    "target_of",
+]
+
+#: ``--target-file``, for verbs that name a target.
+target_files = click.option(
+    "--target-file",
+    "target_files",
+    multiple=True,
+    type=click.Path(),
+    help="A file of your own targets; see docs/targets.md. PARTITIONER_TARGETS names some, too.",
+)
 
 _OPTIONS = (
     click.option("--target", default="cpu", show_default=True, help="See `partition targets`."),
+    target_files,
     click.option(
         "--set",
         "settings",
@@ -73,10 +94,22 @@ def needs_torch(error: ImportError, doing: str) -> MissingDependencyError:
 def load(model: str, given: Mapping[str, Any]) -> Any:
     """The model that MODEL and the options name; the target is looked at before the work."""
     from partitioner.modelfile import load_model, parse_setting
-    from partitioner.targets import find_target
 
-    find_target(given["target"])
+    target_of(given)
     return load_model(model, dict(parse_setting(s) for s in given["settings"]))
+
+
+def target_of(given: Mapping[str, Any]) -> Target:
+    """The target that ``--target``, ``--target-file`` and ``--backends`` name.
+
+    Raises:
+        UsageError: there is none, a file is wrong, or it has no such backend.
+    """
+    from partitioner.targets import find_target
+    from partitioner.targets.choice import with_backends
+
+    found, names = find_target(given["target"], given["target_files"]), given["backends"]
+    return found if names is None else with_backends(found, [n.strip() for n in names.split(",")])
 
 
 def capture_arguments(loaded: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,10 +118,8 @@ def capture_arguments(loaded: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     from partitioner.planning.overrides import parse_overrides
     from partitioner.precision import parse_precision
 
-    names = given["backends"]
     return {
-        "target": given["target"],
-        "backends": None if names is None else [name.strip() for name in names.split(",")],
+        "target": target_of(given),
         "overrides": parse_overrides(given["places"], given["place_ops"]),
         "inputs": loaded.inputs,
         "stages": {**loaded.stages, **stage_paths(given["stages"])},

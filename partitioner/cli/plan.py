@@ -53,6 +53,7 @@ def command(model: str, show_passes: bool, probe: bool, as_json: bool, **given: 
 
 
 def _document(prepared: Any) -> dict[str, Any]:
+    from partitioner.frontend import missing_backends
     from partitioner.passes.costs import program_cost
 
     plan, captured = prepared.planned.plan, prepared.captured
@@ -67,7 +68,13 @@ def _document(prepared: Any) -> dict[str, Any]:
             for name, segment in prepared.planned.segments.items()
         },
         "loops": [asdict(loop) for loop in captured.loops],
-        "warnings": list(captured.warnings),
+        "warnings": [
+            *captured.warnings,
+            *(
+                f"the backend {name!r} is not installed: others are planned for its part"
+                for name in missing_backends(prepared.target)
+            ),
+        ],
         "passes": [asdict(record) for record in prepared.records],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["count_text", "passes_table", "size_text"]
+__all__ = ["aligned", "count_text", "passes_table", "size_text"]
 
 #: Column -> the fields of a pass's record, less ``_before`` and ``_after``.
 _COLUMNS = {
@@ -29,7 +29,7 @@ def size_text(count: int) -> str:
     return f"{size:.4g} GiB"
 
 
-def count_text(count: int) -> str:
+def count_text(count: float) -> str:
     """``1.234 G``."""
     size = float(count)
     for unit in ("", " k", " M", " G"):
@@ -37,6 +37,13 @@ def count_text(count: int) -> str:
             return f"{size:.4g}{unit}"
         size /= 1000
     return f"{size:.4g} T"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells, in columns; each as long as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
 
 
 def passes_table(records: Any) -> Iterator[str]:

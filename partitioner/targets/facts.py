@@ -29,6 +29,8 @@ class Device:
         call_s: backend -> seconds that one call of a segment takes beyond its nodes.
         transfer_bandwidth: bytes a second between its memory and the host's; None for the host.
         transfer_s: seconds that each transfer takes beyond its bytes.
+        efficiency: the share of ``flops`` and ``bandwidth`` that is sustained; 1 where nothing is
+            known, so that figures are peaks.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Device:
     call_s: Mapping[str, float]
     transfer_bandwidth: float | None = None
     transfer_s: float = 0.0
+    efficiency: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ class Target:
         devices: what the backends run on; each backend on one.
         limits: by backend.
         price: of the instance; None where none is known.
+        figures: each figure as the table has it, by its key (``devices.cpu.bandwidth_per_core``).
+        figure_sources: where each comes from: an address, a formula, or a file.
+        origin: the file whose table this is.
     """
 
     name: str
@@ -116,6 +122,9 @@ class Target:
     devices: tuple[Device, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
     price: Price | None = None
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    figure_sources: Mapping[str, str] = field(default_factory=dict[str, str])
+    origin: str = ""
 
     def device_of(self, backend: str) -> Device:
         """The device that a backend runs on.
