@@ -251,7 +251,9 @@ def _name(type_: TensorType) -> str:
 
 def _data_dependence(node: fx.Node) -> Refusal | None:
     tags = getattr(node.target, "tags", ())
-    if torch.Tag.dynamic_output_shape in tags:
+    # An index of whole numbers has the tag as a mask has it; its result's size is known.
+    unknown = any(None in type_.shape for type_ in _parts(node))
+    if unknown and torch.Tag.dynamic_output_shape in tags:
         message = f"the size of what {node.target} gives depends on the data"
         advice = "write it with a mask of fixed size (torch.where), or make it a host op"
         return Refusal(message, "data-dependent", advice)

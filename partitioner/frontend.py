@@ -311,7 +311,10 @@ def _absent(name: str, missing: Sequence[str]) -> str:
     """Why a backend cannot compile; empty if it can."""
     if name in missing:
         return "which is not installed"
-    lacking = find_backend(name).missing_to_build()
+    info = find_backend(name)
+    if not info.compiler:
+        return "which this version plans for and does not compile for yet"
+    lacking = info.missing_to_build()
     return f"whose compiler needs {lacking[0]}" if lacking else ""
 
 

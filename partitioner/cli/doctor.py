@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from partitioner.backends import backend_names
+from partitioner.backends import backend_names, find_backend
 from partitioner.cli.common import emit, json_option
-from partitioner.targets import all_targets
+from partitioner.targets import Target, all_targets
 
 __all__ = ["command", "target_rows"]
 
@@ -69,12 +69,17 @@ def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, 
             {
                 "name": target.name,
                 "backends": list(target.backends),
-                "build": can_build and complete,
+                "build": can_build and complete and _compiles(target),
                 "run": can_run and complete and fits,
                 "note": target.note,
             }
         )
     return rows
+
+
+def _compiles(target: Target) -> bool:
+    """Whether this version compiles for all of a target's backends."""
+    return all(find_backend(name).compiler for name in target.backends)
 
 
 def _version(name: str) -> str | None:

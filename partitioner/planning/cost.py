@@ -70,7 +70,7 @@ def work_of(node: fx.Node) -> Work:
 def node_seconds(work: Work, device: Device) -> float:
     """Seconds that a node takes on a device, without a call's overhead."""
     rate = _rate(work.dtype, device) if work.product else device.vector_flops
-    return max(work.operations / rate, work.nbytes / device.bandwidth)
+    return max(work.operations / rate, work.nbytes / device.bandwidth) / device.efficiency
 
 
 def _rate(dtype: str, device: Device) -> float:

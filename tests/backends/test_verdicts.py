@@ -55,6 +55,13 @@ def test_each_code_is_given_for_a_node(code: str, backend: str, node: fx.Node) -
     assert verdict.message
 
 
+@pytest.mark.parametrize("backend", ["onnx", "neuron"])
+def test_an_index_of_whole_numbers_has_a_known_size(backend: str) -> None:
+    judge = find_backend(backend).make_judge()
+    rows = torch.tensor([1, 0], dtype=torch.int32)
+    assert isinstance(judge.verdict(node(aten.index.Tensor, X, [rows]), INF2), Supported)
+
+
 def test_no_code_is_without_a_node() -> None:
     assert set(CODES) == {code for code, _, _ in CASES}
 
