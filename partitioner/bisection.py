@@ -152,7 +152,7 @@ def bisect_bundle(
         )
         prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
-        if isinstance(budget, float):
+        if isinstance(budget, int | float):
             prepared = compress(prepared, example_inputs, budget)
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
