@@ -203,7 +203,7 @@ def prepare(
             capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
             for setting in settings
         ]
-    check_stages(sequence, captures[0].program)
+    check_stages(sequence, precision, captures[0].program)
     with phase("passes"):
         checked = example_inputs if verify_passes else None
         merged, records = _optimise(captures, choices, sequence, observers, checked)

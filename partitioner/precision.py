@@ -76,8 +76,8 @@ def for_target(passes: str, target: Target, precision: Precision | None) -> str:
     return ",".join(parts)
 
 
-def check_stages(passes: Sequence[Pass], program: Program) -> None:
-    """See that the stages to which passes give dtypes are there.
+def check_stages(passes: Sequence[Pass], precision: Precision | None, program: Program) -> None:
+    """See that the stages which are given dtypes, by passes or by a precision, are there.
 
     Args:
         program: as captured.
@@ -87,16 +87,19 @@ def check_stages(passes: Sequence[Pass], program: Program) -> None:
         PassError: an option of a pass that cannot be read.
     """
     known = {str(n.meta.get("stage", "")) for _, graph in program.all_graphs() for n in graph.nodes}
+    # A precision that rounds nothing adds no pass, but may still be misspelled.
+    paths = list(_names(precision))
     for one in passes:
-        for path in stages_named(getattr(one, "stages", ""), one.name):
-            if any(is_inside(stage, path) for stage in known):
-                continue
-            outer = sorted({stage.partition(".")[0] for stage in known if stage})
-            near = difflib.get_close_matches(path, known, 1)
-            raise UsageError(
-                f"there is no stage {path!r} that could have a precision of its own",
-                advice=f"did you mean {near[0]!r}?" if near else f"stages: {', '.join(outer)}",
-            )
+        paths += stages_named(getattr(one, "stages", ""), one.name)
+    for path in paths:
+        if any(is_inside(stage, path) for stage in known):
+            continue
+        outer = sorted({stage.partition(".")[0] for stage in known if stage})
+        near = difflib.get_close_matches(path, known, 1)
+        raise UsageError(
+            f"there is no stage {path!r} that could have a precision of its own",
+            advice=f"did you mean {near[0]!r}?" if near else f"stages: {', '.join(outer)}",
+        )
 
 
 def check_limits(accuracy_budget: float | None, tolerance: float | None) -> None:

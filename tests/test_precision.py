@@ -254,7 +254,8 @@ def test_what_cannot_be_meant_is_refused_before_the_work(
 
 def test_a_part_of_a_stage_has_a_precision_of_its_own() -> None:
     program = captured(Guided(), condition=CONDITION)
-    check_stages(parse_pipeline("autocast{stages=denoiser.blocks.0:f32+encoder:f16}"), program)
+    passes = parse_pipeline("autocast{stages=denoiser.blocks.0:f32+encoder:f16}")
+    check_stages(passes, {"": "f16", "denoiser.first": "f32"}, program)
 
 
 def test_a_tolerance_of_nothing_is_one(tmp_path: Path) -> None:
