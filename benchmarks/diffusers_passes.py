@@ -61,8 +61,14 @@ def measure(case: Any, repeat: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         pipes: dict[str, partitioner.Pipeline] = {}
         for name, passes in (("without", WITHOUT), ("with", DEFAULT)):
+            # Parity would load the bundle, and the first that is loaded decides on the threads.
             built = partitioner.build(
-                pipeline, example, options=options, passes=passes, output=f"{folder}/{name}"
+                pipeline,
+                example,
+                options=options,
+                passes=passes,
+                output=f"{folder}/{name}",
+                parity=False,
             )
             pipes[name] = partitioner.load(built.path, threads=1)
         for pipe in pipes.values():

@@ -156,7 +156,7 @@ def bisect_bundle(
         )
         prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
-        if isinstance(budget, float):
+        if isinstance(budget, int | float):
             prepared = compress(prepared, example_inputs, budget)
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
@@ -168,7 +168,7 @@ def bisect_bundle(
         BundleWriter(Path(name) / "weights") as writer,
     ):
         search = _Search(bundle, prepared, tolerance, values, writer, Path(name), tuple(host_ops))
-        return search.run(pipeline, example_inputs, options or {})
+        return search.run(pipeline, example_inputs)
 
 
 def _checking(example_inputs: Mapping[str, Any], seed: int) -> Observer:
@@ -200,13 +200,11 @@ class _Search:
     host_ops: tuple[HostOp, ...]
     layout: dict[str, ConstantRef] = field(default_factory=dict[str, ConstantRef])
 
-    def run(
-        self, pipeline: Any, example_inputs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Finding:
+    def run(self, pipeline: Any, example_inputs: Mapping[str, Any]) -> Finding:
         _check_plan(self.bundle.manifest.plan, self.prepared.planned.plan)
         self._check_weights()
         expected = self._outputs_of_torch()
-        found = self._check_capture(pipeline, example_inputs, options, expected)
+        found = self._check_capture(pipeline, example_inputs, expected)
         return found or self._check_bundle(expected)
 
     # --- is it the model, and is it captured rightly ---------------------------------------------
@@ -236,7 +234,6 @@ class _Search:
         self,
         pipeline: Any,
         example_inputs: Mapping[str, Any],
-        options: Mapping[str, Any],
         expected: Mapping[str, Array],
     ) -> Finding | None:
         arrays = {name: value.numpy() for name, value in self.values.items()}
@@ -244,7 +241,7 @@ class _Search:
         eager = run_eager(
             pipeline,
             example_inputs,
-            options=options,
+            options=self.prepared.cases[0].options,
             values=arrays,
             drawn=drawn_in_order(program.draws, arrays),
         )

@@ -60,7 +60,7 @@ from partitioner.plan import Plan
 from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import HostCall, Planned
 from partitioner.planning.segments import Segment
-from partitioner.precision import Precision, tolerance_of
+from partitioner.precision import Precision, check_limits, tolerance_of
 from partitioner.program import Program
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
@@ -171,6 +171,7 @@ def build(
     """
     hardware = target_of(target, backends)
     require_backends(hardware)
+    check_limits(accuracy_budget, tolerance)
     label = name or _label(module)
     _check_labels(label, version)
     phase = _Phases(progress)
@@ -214,7 +215,8 @@ def build(
         if parity:
             with phase("parity"):
                 rounding = max(tolerance_of(precision), accuracy_budget or 0.0)
-                relative = tolerance or max(hardware.relative, rounding)
+                allowed = max(hardware.relative, rounding)
+                relative = allowed if tolerance is None else tolerance
                 limit = Tolerance(relative, hardware.absolute)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):

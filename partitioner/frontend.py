@@ -33,7 +33,7 @@ from partitioner.planning.overrides import Overrides, bind
 from partitioner.planning.plan import Planned, make_plan
 from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
-from partitioner.precision import Precision, for_target
+from partitioner.precision import Precision, check_stages, for_target
 from partitioner.program import DrawSequence, Program
 from partitioner.runtime.draws import draw_noise
 from partitioner.specs import Image, InputSpec, Noise
@@ -204,6 +204,7 @@ def prepare(
             capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
             for setting in settings
         ]
+    check_stages(sequence, precision, captures[0].program)
     with phase("passes"):
         checked = example_inputs if verify_passes else None
         merged, records = _optimise(captures, choices, sequence, observers, checked)

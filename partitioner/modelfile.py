@@ -50,15 +50,18 @@ class LoadedModel:
     name: str
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
     """``key=value`` with the value as JSON where it is JSON (numbers, true, null, lists).
+
+    Args:
+        option: of the command line, for the message.
 
     Raises:
         UsageError: there is no ``=``.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes name=value, not {text!r}")
+        raise UsageError(f"{option} takes name=value, not {text!r}")
     spelled = {"True": True, "False": False, "None": None}
     if value in spelled:
         return key, spelled[value]

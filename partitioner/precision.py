@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from partitioner.errors import UsageError
+from partitioner.passes.base import Pass
+from partitioner.passes.stage_dtypes import is_inside, stages_named
+from partitioner.program import Program
 from partitioner.targets import Target
 
-__all__ = ["PRECISIONS", "Precision", "for_target", "parse_precision", "tolerance_of"]
+__all__ = [
+    "PRECISIONS",
+    "Precision",
+    "check_limits",
+    "check_stages",
+    "for_target",
+    "parse_precision",
+    "tolerance_of",
+]
 
 #: A dtype for all stages, or for each: ``{"": "bf16", "decoder": "f32"}``.
 Precision = str | Mapping[str, str]
@@ -23,11 +35,17 @@ def parse_precision(texts: tuple[str, ...]) -> dict[str, str]:
     """``bf16`` and ``decoder=f32`` as one mapping.
 
     Raises:
-        UsageError: an unknown precision.
+        UsageError: an unknown precision, or two for one stage.
     """
     found: dict[str, str] = {}
     for text in texts:
         stage, _, name = text.rpartition("=")
+        if stage in found:
+            of = f"the stage {stage!r}" if stage else "all stages"
+            raise UsageError(
+                f"two precisions are given for {of}: {found[stage]} and {name}",
+                advice="leave one out, or name stages: --precision bf16 --precision decoder=f32",
+            )
         found[stage] = name
     _check(found)
     return found
@@ -56,6 +74,49 @@ def for_target(passes: str, target: Target, precision: Precision | None) -> str:
     else:
         parts.append(f"store-weights{{{options}}}")
     return ",".join(parts)
+
+
+def check_stages(passes: Sequence[Pass], precision: Precision | None, program: Program) -> None:
+    """See that the stages which are given dtypes, by passes or by a precision, are there.
+
+    Args:
+        program: as captured.
+
+    Raises:
+        UsageError: a stage that the program does not have.
+        PassError: an option of a pass that cannot be read.
+    """
+    known = {str(n.meta.get("stage", "")) for _, graph in program.all_graphs() for n in graph.nodes}
+    # A precision that rounds nothing adds no pass, but may still be misspelled.
+    paths = list(_names(precision))
+    for one in passes:
+        paths += stages_named(getattr(one, "stages", ""), one.name)
+    for path in paths:
+        if any(is_inside(stage, path) for stage in known):
+            continue
+        outer = sorted({stage.partition(".")[0] for stage in known if stage})
+        near = difflib.get_close_matches(path, known, 1)
+        raise UsageError(
+            f"there is no stage {path!r} that could have a precision of its own",
+            advice=f"did you mean {near[0]!r}?" if near else f"stages: {', '.join(outer)}",
+        )
+
+
+def check_limits(accuracy_budget: float | None, tolerance: float | None) -> None:
+    """See that relative errors which are allowed are numbers that can be meant.
+
+    Raises:
+        UsageError: NaN, infinite, negative, or a budget of 0, which no compression keeps.
+    """
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise UsageError(
+            f"the tolerance is {tolerance}", advice="give a relative error such as 1e-3, or 0"
+        )
+    if accuracy_budget is not None and not 0 < accuracy_budget < math.inf:
+        raise UsageError(
+            f"the accuracy budget is {accuracy_budget}",
+            advice="give a relative error such as 1e-2, or leave it out to keep all weights",
+        )
 
 
 def tolerance_of(precision: Precision | None) -> float:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from torch import fx
 from torch.fx.node import map_arg
 
-from partitioner.errors import PassError, ProgramError
+from partitioner.errors import PassError, ProgramError, UsageError
 from partitioner.passes.notes import collected_notes
 from partitioner.program import Program
 from partitioner.verifier import verify
@@ -57,6 +57,20 @@ class Pass:
     name: ClassVar[str]
     tolerance: ClassVar[float] = 1e-5
     keeps_values: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be meant: all numbers count bytes, trips or operations.
+
+        Raises:
+            UsageError: a number is negative.
+        """
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, int) and value < 0:
+                raise UsageError(
+                    f"pass {self.name!r} has {option.name}={value}",
+                    advice=f"give {option.name} a whole number that is not negative",
+                )
 
     def apply(self, program: Program) -> bool:
         """Change ``program`` in place; whether anything changed.

@@ -25,6 +25,9 @@ __all__ = ["ExpandDistances"]
 
 aten = torch.ops.aten
 
+#: Smaller floats have too few digits for the difference of large numbers.
+_DTYPES = frozenset((torch.float32, torch.float64))
+
 
 @dataclass(frozen=True)
 class _Search:
@@ -43,9 +46,14 @@ class _Search:
 
 def _squared(node: fx.Node) -> fx.Node:
     """The distances whose order a monotonic function keeps."""
-    while op_name(node) in ("sqrt", "clamp_min", "_to_copy"):
+    while op_name(node) == "sqrt" or _clamps_nothing(node):
         node = cast(fx.Node, node.args[0])
     return node
+
+
+def _clamps_nothing(node: fx.Node) -> bool:
+    """Whether an op keeps distances from being negative; a higher bound would make them equal."""
+    return op_name(node) == "clamp_min" and is_constant_number(argument(node, 1, "min"), 0)
 
 
 def _difference(node: fx.Node) -> fx.Node | None:
@@ -58,14 +66,20 @@ def _difference(node: fx.Node) -> fx.Node | None:
     return None
 
 
-def _distances(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-    """Both sides of squared distances, or of a function that has the same order."""
+def _distances(node: fx.Node) -> tuple[tuple[fx.Node, fx.Node], ...]:
+    """Both sides of squared distances, or of a function that has the same order.
+
+    Returns:
+        pairs of what may be the vectors and what the codes; both ways where a difference leaves it
+        open.
+    """
     node = _squared(node)
     name = op_name(node)
     if name in ("cdist", "_cdist_forward"):
         power = argument(node, 2, "p", 2.0)
         left, right = cast("tuple[fx.Node, fx.Node]", node.args[:2])
-        return (left, right) if is_constant_number(power, 2) else None
+        # The second operand's rows are along the last axis of the result.
+        return ((left, right),) if is_constant_number(power, 2) else ()
     if name == "linalg_vector_norm":
         order, dims = argument(node, 1, "ord", 2), argument(node, 2, "dim")
         difference = node.args[0] if is_constant_number(order, 2) else None
@@ -73,20 +87,20 @@ def _distances(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         dims = argument(node, 1, "dim")
         difference = _difference(cast(fx.Node, node.args[0]))
     else:
-        return None
+        return ()
     if not isinstance(difference, fx.Node) or op_name(difference) != "sub":
-        return None
+        return ()
     if argument(difference, 2, "alpha", 1) != 1 or len(shape_of(difference)) < 2:
-        return None
+        return ()
     rank = len(shape_of(difference))
     listed: list[Any] = list(dims) if isinstance(dims, list | tuple) else [dims]
     kept = len(shape_of(node)) == rank
     if listed not in ([-1], [rank - 1]):
-        return None
+        return ()
     left, right = difference.args[:2]
     if kept or not isinstance(left, fx.Node) or not isinstance(right, fx.Node):
-        return None
-    return left, right
+        return ()
+    return (left, right), (right, left)
 
 
 def _search(node: fx.Node, constant: set[fx.Node]) -> _Search | None:
@@ -96,14 +110,14 @@ def _search(node: fx.Node, constant: set[fx.Node]) -> _Search | None:
     if not isinstance(node.args[1], int) or not isinstance(node.args[0], fx.Node):
         return None
     distances = node.args[0]
-    sides = _distances(distances)
-    if sides is None:
-        return None
     rank = len(shape_of(distances))
-    axis = node.args[1] % rank
-    for vectors, codes in (sides, sides[::-1]):
+    axis = node.args[1] % max(rank, 1)
+    for vectors, codes in _distances(distances):
         if codes in constant and vectors not in constant and axis == rank - 1:
-            return _fitting(_Search(vectors, codes, axis), shape_of(distances))
+            dtypes = {node_type(n).dtype for n in (vectors, codes, distances)}
+            search = _Search(vectors, codes, axis)
+            fits = len(dtypes) == 1 and dtypes <= _DTYPES
+            return _fitting(search, shape_of(distances)) if fits else None
     return None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -24,9 +24,10 @@ __all__ = ["Choice", "Costs", "choose"]
 
 #: Sum of all capacities; scipy's flow counts in int32.
 _TOTAL = 2**30
-#: Prices of a byte that are tried: from here, times the factor until the choice fits, then as many
-#: steps back towards the last that did not.
-_LOWEST_PRICE, _FACTOR, _TRIES = 1e-3, 8.0, 6
+#: Prices of a byte that are tried: from here, times the factor until the choice fits, at most so
+#: many times (beyond that bytes count for all and work for nothing); then as many steps back
+#: towards the last that did not fit.
+_LOWEST_PRICE, _FACTOR, _RAISES, _TRIES = 1e-3, 8.0, 24, 6
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,27 @@ def choose(nodes: Sequence[fx.Node], cost: Callable[[fx.Node], Costs], budget: i
         cost: of each node.
         budget: bytes.
     """
-    nodes = _live(nodes)
-    costs = [cost(node) for node in nodes]
-    best = _cut(nodes, costs, 0.0)
+    costs = {node: cost(node) for node in _live(nodes)}
+    best = _cut(costs, 0.0)
     if best.held <= budget:
         return best
-    fitting, price = Choice(), _LOWEST_PRICE
-    while True:
-        fitting = _cut(nodes, costs, price)
+    # A value that does not fit by itself crosses at no price.
+    costs = {
+        n: replace(own, crossing=None) if own.held > budget else own for n, own in costs.items()
+    }
+    fitting, price = best, _LOWEST_PRICE
+    for _ in range(_RAISES):
+        fitting = _cut(costs, price)
         if fitting.held <= budget:
             break
         price *= _FACTOR
+    else:
+        return Choice(declined=len(best.moved))
     # Between the last price that was too low and this one lies the best that fits.
     low, high = price / _FACTOR, price
     for _ in range(_TRIES):
         price = math.sqrt(low * high)
-        choice = _cut(nodes, costs, price)
+        choice = _cut(costs, price)
         if choice.held <= budget:
             high, fitting = price, choice
         else:
@@ -104,20 +110,35 @@ def _live(nodes: Sequence[fx.Node]) -> list[fx.Node]:
     return [node for node in nodes if node in live]
 
 
-def _cut(nodes: Sequence[fx.Node], costs: Sequence[Costs], price: float) -> Choice:
+def _movable(costs: dict[fx.Node, Costs]) -> list[fx.Node]:
+    """The candidates that are not bound to stay: by a reader that stays, or by an operand.
+
+    The cut would find the same, but a long chain of nodes that stay takes it a time that is
+    quadratic in their number.
+    """
+    free, before = set(costs), -1
+    while len(free) != before:
+        before = len(free)
+        for node in reversed(costs):
+            if costs[node].crossing is None and not free.issuperset(node.users):
+                free.discard(node)
+        for node in costs:
+            if any(operand in costs and operand not in free for operand in node.all_input_nodes):
+                free.discard(node)
+    return [node for node in costs if node in free]
+
+
+def _cut(costs: dict[fx.Node, Costs], price: float) -> Choice:
     """The minimum cut where each byte that is held costs ``price`` more."""
+    nodes = _movable(costs)
     if not nodes:
         return Choice()
     network = _Network(nodes, costs, price)
     inside = network.source_side()
     moved = [node for index, node in enumerate(nodes) if inside[_moves(index)]]
     chosen = set(moved)
-    held, crossing = 0, list[fx.Node]()
-    for node, own in zip(nodes, costs, strict=True):
-        if node in chosen and any(user not in chosen for user in node.users):
-            crossing.append(node)
-            held += own.held
-    return Choice(moved, crossing, held)
+    crossing = [node for node in moved if not chosen.issuperset(node.users)]
+    return Choice(moved, crossing, sum(costs[node].held for node in crossing))
 
 
 _SOURCE, _SINK = 0, 1
@@ -136,12 +157,13 @@ def _crosses(index: int) -> int:
 class _Network:
     """The flow network of the module's docstring."""
 
-    def __init__(self, nodes: Sequence[fx.Node], costs: Sequence[Costs], price: float) -> None:
+    def __init__(self, nodes: Sequence[fx.Node], costs: dict[fx.Node, Costs], price: float) -> None:
         self.size = 2 + 2 * len(nodes)
         self.edges: list[tuple[int, int]] = []
         self.capacities: list[float | None] = []
         number = {node: index for index, node in enumerate(nodes)}
-        for index, (node, own) in enumerate(zip(nodes, costs, strict=True)):
+        for index, node in enumerate(nodes):
+            own = costs[node]
             crossing = None if own.crossing is None else own.crossing + price * own.held
             self._edge(_SOURCE, _moves(index), own.work)
             self._edge(_moves(index), _crosses(index), crossing)

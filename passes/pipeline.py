@@ -150,6 +150,8 @@ def _make(name: str, options: str) -> Pass:
                 f"pass {name!r} does not take {item!r}",
                 advice=f"its options are {', '.join(map(_option, known.values())) or 'none'}",
             )
+        if key in values:
+            raise UsageError(f"pass {name!r} is given {key} twice", advice="leave one out")
         values[key] = int(value) if whole else value
     return cls(**cast(Any, values))
 

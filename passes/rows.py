@@ -119,6 +119,18 @@ def _first_two(node: fx.Node, dim: int) -> Rows | None:
     return {_operand(node): dim} if dim < 2 else None
 
 
+def _convolution(node: fx.Node, dim: int) -> Rows | None:
+    # Without a batch the first dimension is that of the channels, of which each result has all.
+    batched = len(shape_of(_operand(node))) == len(shape_of(node.args[1]))
+    return _first(node, dim) if batched else None
+
+
+def _pool(node: fx.Node, dim: int) -> Rows | None:
+    """Batch and channels; the batch may be missing."""
+    pooled = int(op_name(node)[-2])
+    return {_operand(node): dim} if dim < len(shape_of(node)) - pooled else None
+
+
 def _layer_norm(node: fx.Node, dim: int) -> Rows | None:
     normed = len(cast("Sequence[int]", node.args[1]))
     return {_operand(node): dim} if dim < len(shape_of(node)) - normed else None
@@ -226,20 +238,18 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("matmul", "mm", "bmm"), _matmul),
     "linear": _all_but_last,
     **dict.fromkeys(
-        [
-            *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
-            *("conv_transpose3d", "group_norm"),
-        ],
-        _first,
+        [f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)],
+        _convolution,
     ),
+    "group_norm": _first,
     **dict.fromkeys(
         [
             *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
             *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
-            *("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d", "max_pool3d"),
         ],
         _first_two,
     ),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d", "max_pool3d"), _pool),
     "layer_norm": _layer_norm,
     **dict.fromkeys(("softmax", "_softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduction),

@@ -161,6 +161,13 @@ class TakeSine(Pass):
         return True
 
 
+@pytest.mark.parametrize(
+    "options", [{"variants": [{"steps": 3}, {"steps": 6}]}, {"accuracy_budget": 1}]
+)
+def test_a_bundle_of_several_schedules_or_few_bits_is_healthy(options: Any, tmp_path: Path) -> None:
+    assert "healthy" == bisect(built(tmp_path, **options)).kind
+
+
 def test_another_model_is_not_blamed(tmp_path: Path) -> None:
     path = built(tmp_path)
     with pytest.raises(ModelError, match="weights are not the bundle's"):

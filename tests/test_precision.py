@@ -17,7 +17,7 @@ from partitioner.interpreter import run_program
 from partitioner.passes.autocast import LOW, WIDE
 from partitioner.passes.ops import op_name
 from partitioner.passes.pipeline import DEFAULT, parse_pipeline
-from partitioner.precision import for_target, parse_precision, tolerance_of
+from partitioner.precision import check_stages, for_target, parse_precision, tolerance_of
 from partitioner.program import Program, TensorType, is_getitem
 from partitioner.targets import find_target
 from tests.passes.models import WIDTH, Guided
@@ -193,7 +193,13 @@ def test_nothing_to_cast(guided: Program) -> None:
     assert not record.modified
 
 
-@pytest.mark.parametrize("options", ["dtype=float8", "stages=decoder", "stages=decoder:f8"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("dtype=float8", "dtype=int8", "dtype=float64", "stages=decoder", "stages=decoder:f8"),
+        *("stages=decoder:int8", "stages=denoiser:f16+denoiser:f32"),
+    ],
+)
 def test_options_that_cannot_be_meant(options: str, guided: Program) -> None:
     with pytest.raises(PassError):
         after(guided, f"autocast{{{options}}}")
@@ -255,6 +261,45 @@ def test_which_passes_a_precision_adds() -> None:
     assert recorded == for_target(recorded, cpu, None)
     with pytest.raises(UsageError, match="no precision 'bf61'"):
         parse_precision(("bf61",))
+    with pytest.raises(UsageError, match="two precisions are given for all stages: bf16 and f16"):
+        parse_precision(("bf16", "f16"))
+    with pytest.raises(UsageError, match="two precisions are given for the stage 'decoder'"):
+        parse_precision(("decoder=bf16", "bf16", "decoder=f32"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": {"denoise": "bf16"}}, "there is no stage 'denoise'"),
+        ({"precision": {"denoiser.block": "f32"}}, "there is no stage 'denoiser.block'"),
+        ({"passes": "autocast{stages=decoder:f16}"}, "there is no stage 'decoder'"),
+        ({"accuracy_budget": 0}, "the accuracy budget is 0"),
+        ({"accuracy_budget": -1e-2}, "the accuracy budget is -0.01"),
+        ({"accuracy_budget": float("nan")}, "the accuracy budget is nan"),
+        ({"tolerance": -1.0}, "the tolerance is -1.0"),
+        ({"tolerance": float("inf")}, "the tolerance is inf"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_the_work(
+    options: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        partitioner.build(Guided(), {"condition": CONDITION}, output=tmp_path / "b", **options)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_part_of_a_stage_has_a_precision_of_its_own() -> None:
+    program = captured(Guided(), condition=CONDITION)
+    passes = parse_pipeline("autocast{stages=denoiser.blocks.0:f32+encoder:f16}")
+    check_stages(passes, {"": "f16", "denoiser.first": "f32"}, program)
+
+
+def test_a_tolerance_of_nothing_is_one(tmp_path: Path) -> None:
+    example = {"condition": CONDITION}
+    partitioner.build(Guided(), example, output=tmp_path / "b", tolerance=0)
+    sample = Bundle.open(tmp_path / "b").manifest.parity
+    assert sample is not None
+    assert 0.0 == sample.tolerance.relative
 
 
 def test_the_lists_have_nothing_in_common() -> None:

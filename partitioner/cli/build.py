@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
-from partitioner.cli.models import capture_arguments, load, model_options, needs_torch, target_of
+from partitioner.cli.models import (
+    capture_arguments,
+    load,
+    model_options,
+    needs_torch,
+    target_of,
+    variant_choices,
+)
 
 __all__ = ["command"]
 
@@ -76,10 +83,10 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
     try:
         from partitioner.builder import build
         from partitioner.frontend import require_backends
-        from partitioner.modelfile import parse_setting
     except ImportError as error:
         raise needs_torch(error, "building") from error
     require_backends(target_of(given))
+    variants = variant_choices(given["variants"], given["settings"])
     loaded = load(model, given)
     limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
@@ -88,7 +95,7 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             loaded.example_inputs,
             output=output or Path(f"{loaded.name}.bundle"),
             **capture_arguments(loaded, given),
-            variants=[dict(parse_setting(s) for s in v.split(",")) for v in given["variants"]],
+            variants=variants,
             name=given["name"] or loaded.name,
             version=given["version_label"],
             tune=given["tune"],

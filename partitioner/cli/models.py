@@ -20,6 +20,7 @@ __all__ = [
     "stage_paths",
     "target_files",
     "target_of",
+    "variant_choices",
 ]
 
 #: ``--target-file``, for verbs that name a target.
@@ -139,3 +140,34 @@ def stage_paths(texts: Sequence[str]) -> dict[str, str]:
     if wrong is not None:
         raise UsageError(f"--stage takes NAME=PATH, not {wrong!r}")
     return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
+
+
+def variant_choices(texts: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any]]:
+    """The options of each ``--variant``.
+
+    Args:
+        settings: of ``--set``, which would say otherwise.
+
+    Raises:
+        UsageError: one is not NAME=VALUE, or an option has two values.
+    """
+    from partitioner.modelfile import parse_setting
+
+    fixed = {parse_setting(text)[0] for text in settings}
+    choices: list[dict[str, Any]] = []
+    for text in texts:
+        pairs = [parse_setting(item, "--variant") for item in text.split(",")]
+        choice = dict(pairs)
+        if len(choice) < len(pairs):
+            raise UsageError(
+                f"--variant {text} gives an option twice",
+                advice="a variant for each: --variant steps=5 --variant steps=20",
+            )
+        both = sorted(fixed & choice.keys())
+        if both:
+            raise UsageError(
+                f"{both[0]!r} is fixed by --set, and told apart by --variant {text}",
+                advice="leave one out",
+            )
+        choices.append(choice)
+    return choices

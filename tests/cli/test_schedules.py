@@ -88,3 +88,26 @@ def test_a_precision_that_is_none(wrong: str, model: str, tmp_path: Path) -> Non
     done = partition("build", model, "-o", str(tmp_path / "b"), "--precision", wrong)
     assert 2 == done.exit_code
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--variant", "steps=5,steps=20"], "--variant steps=5,steps=20 gives an option twice"),
+        (["--variant", "steps=5", "--set", "steps=7"], "'steps' is fixed by --set"),
+        (["--variant", "steps"], "--variant takes name=value, not 'steps'"),
+        (["--variant", ""], "--variant takes name=value, not ''"),
+        (["--precision", "bf16", "--precision", "f16"], "two precisions are given"),
+        (["--precision", "decoder=bf16"], "there is no stage 'decoder'"),
+        (["--accuracy-budget", "-1"], "the accuracy budget is -1.0"),
+        (["--tolerance", "nan"], "the tolerance is nan"),
+        (["--passes", "hoist-invariants{budget=-1}"], "has budget=-1"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    options: list[str], message: str, model: str, tmp_path: Path
+) -> None:
+    done = partition("build", model, "-o", str(tmp_path / "b"), *options)
+    assert 2 == done.exit_code
+    assert message in done.output
+    assert not (tmp_path / "b").exists()

@@ -212,3 +212,12 @@ def test_names_with_new_meanings_are_only_judged_by_the_outputs() -> None:
             return True
 
     check(denoiser(), Renaming(), inputs=denoiser_inputs())
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_inputs_that_are_no_numbers_accuse_no_pass_and_excuse_none(number: float) -> None:
+    inputs = denoiser_inputs()
+    inputs["x"][0, 0] = number
+    check(denoiser(), *parse_pipeline(DEFAULT), inputs=inputs)
+    with pytest.raises(PassError, match="'swap-subtraction' changed the numbers"):
+        check(denoiser(), SwapSubtraction(), inputs=inputs)

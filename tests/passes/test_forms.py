@@ -209,8 +209,16 @@ def test_the_nearest_code_by_the_expanded_square(function: Any) -> None:
         lambda s, v: ((v[:, None] - s.codes) ** 2).sum(-1).argmin(0),
         lambda s, v: (v[:, None] - s.codes).abs().sum(-1).argmin(-1),
         lambda s, v: ((v[:, None] - v) ** 2).sum(-1).argmin(-1),
+        lambda s, v: torch.cdist(s.codes, v).argmin(-1),
+        lambda s, v: ((v[:, None] - s.codes) ** 2).sum(-1).clamp_min(3.0).argmin(-1),
+        lambda s, v: ((v[:, None] - s.codes) ** 2).sum(-1).long().argmin(-1),
+        lambda s, v: torch.cdist(v, s.codes).double().argmin(-1),
+        lambda s, v: ((v.half()[:, None] - s.codes.half()) ** 2).sum(-1).argmin(-1),
     ],
-    ids=["values", "other axis", "other norm", "no codebook"],
+    ids=[
+        *("values", "other axis", "other norm", "no codebook", "codes first", "clamped"),
+        *("whole numbers", "other dtype", "few digits"),
+    ],
 )
 def test_what_is_no_search_for_a_code_stays(function: Any) -> None:
     program = staged(function, torch.randn(16, 4), codes=torch.randn(16, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def graphs(draw: Any) -> tuple[list[fx.Node], dict[fx.Node, Costs]]:
         node: Costs(
             float(draw(st.integers(0, 20))),
             draw(st.one_of(st.none(), st.integers(1, 20).map(float))) if node not in rest else 5.0,
-            draw(st.integers(1, 9)),
+            draw(st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10**9])),
         )
         for node in nodes
     }
@@ -65,7 +66,7 @@ def price(nodes: list[fx.Node], moved: set[fx.Node], costs: dict[fx.Node, Costs]
 @settings(max_examples=200, deadline=None)
 def test_no_choice_is_cheaper(case: Any) -> None:
     nodes, costs = case
-    choice = choose(nodes, costs.__getitem__, 10**9)
+    choice = choose(nodes, costs.__getitem__, 10**12)
     alive = live(nodes)
     prices = [
         price(alive, set(subset), costs)
@@ -85,10 +86,31 @@ def test_a_budget_is_kept(case: Any, budget: int) -> None:
     nodes, costs = case
     choice = choose(nodes, costs.__getitem__, budget)
     assert choice.held <= budget
-    free = choose(nodes, costs.__getitem__, 10**9)
+    free = choose(nodes, costs.__getitem__, 10**12)
     assert len(free.moved) - len(choice.moved) == choice.declined
     assert price(live(nodes), set(choice.moved), costs) is not None
 
 
 def test_nothing_to_choose_from() -> None:
     assert Choice() == choose([], lambda _: Costs(1.0, 1.0, 1), 5)
+
+
+@pytest.mark.parametrize("budget", [0, 3, 4, 10**9])
+def test_a_long_chain_beside_a_large_value(budget: int) -> None:
+    """In whole units of the flow the many small works outweigh the small value's bytes."""
+    graph = fx.Graph()
+    x = last = graph.placeholder("x")
+    costs: dict[fx.Node, Costs] = {}
+    for _ in range(3_000):
+        last = graph.call_function(torch.sin, (last,))
+        costs[last] = Costs(1e6, 3e5, 4)
+    large = graph.call_function(torch.cos, (x,))
+    costs[large] = Costs(1e12, 3e5, 10**9)
+    graph.output((last, large))
+    choice = choose(list(costs), costs.__getitem__, budget)
+    expected = {0: 0, 3: 0, 4: 3_000, 10**9: 3_000}
+    # Beside the chain's four bytes the large value does not fit, and the chain saves less.
+    if budget < 10**9:
+        assert expected[budget] == len(choice.moved)
+    assert choice.held <= budget
+    assert 3_001 == len(choice.moved) + choice.declined

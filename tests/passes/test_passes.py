@@ -270,3 +270,16 @@ def test_operands_and_numbers_tell_nodes_apart() -> None:
         outputs=tuple(str(i) for i in range(5)),
     )
     assert 5 == len(ops(run(program, "eliminate-common").main))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hoist-invariants{budget=-1}", "has budget=-1"),
+        ("batch-steps{trips=-3}", "has trips=-3"),
+        ("fold-constants{budget=1 budget=2}", "is given budget twice"),
+    ],
+)
+def test_numbers_that_cannot_be_meant(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_pipeline(text)

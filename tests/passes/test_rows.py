@@ -44,6 +44,8 @@ CASES: list[tuple[Any, list[tuple[int, ...]], tuple[Any, ...]]] = [
     (aten.select.int, [(6, 4)], (0, 1)),
     (aten.constant_pad_nd.default, [(4, 6)], ([1, 2], 0.0)),
     (aten.upsample_nearest2d.vec, [(4, 3, 5, 5)], (None, [2.0, 2.0])),
+    (aten.avg_pool2d.default, [(4, 3, 6, 6)], ([2, 2],)),
+    (aten.max_pool2d.default, [(4, 6, 6)], ([2, 2],)),
     (aten.clone.default, [(4, 6)], ()),
 ]
 
@@ -95,6 +97,10 @@ def test_parts_of_the_rows_give_parts_of_the_result(case: Any) -> None:
         ((aten.layer_norm.default, [(4, 6, 3)], ([6, 3],)), 1),
         ((aten.group_norm.default, [(4, 6, 5)], (2,)), 1),
         ((aten.conv2d.default, [(4, 3, 8, 8), (5, 3, 3, 3)], ()), 2),
+        ((aten.conv2d.default, [(4, 8, 8), (4, 4, 3, 3)], ()), 0),
+        ((aten.conv_transpose1d.default, [(3, 8), (3, 5, 3)], ()), 0),
+        ((aten.avg_pool2d.default, [(4, 6, 6)], ([3, 3], [1, 1], [1, 1])), 1),
+        ((aten.max_pool2d.default, [(4, 6, 6)], ([3, 3], [1, 1], [1, 1])), 1),
         ((aten.mean.default, [(4, 6)], ()), 0),
         ((aten.reshape.default, [(4, 6)], ([12, 2],)), 0),
         ((aten.unsqueeze.default, [(4, 6)], (1,)), 1),
