@@ -15,12 +15,11 @@ from partitioner.artifacts.names import (
     check_label,
     check_spec,
     check_text,
-    itemsize,
     nbytes_of,
 )
 from partitioner.artifacts.validate_plan import validate_plan
 from partitioner.artifacts.validate_variants import validate_variants
-from partitioner.specs import Image, InputSpec, TensorSpec
+from partitioner.specs import Image, InputSpec, TensorSpec, itemsize
 
 __all__ = ["MAX_SAMPLES", "check_parity", "check_ref", "validate"]
 

@@ -373,9 +373,7 @@ class _Job:
                         self.mapped.release,
                     )
                     errors["segments"] = checked.errors
-                run = Run(executables, values)
-                run.steps(schedule(case.plan))
-                actual = run.outputs(case.plan.outputs)
+                actual = Run(executables, schedule(case.plan), values).run()
                 found = self._compare(expected, actual, case.plan, tolerance, evidence)
                 errors.setdefault("outputs", found[1])
                 if len(cases) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, SegmentInfo, Slice, Stacked
+from partitioner.plan import Call, Carry, Loop, Plan, SegmentInfo, Slice, Stacked
 from partitioner.runtime.events import StepEvent
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import CallStep, LoopStep, schedule
@@ -185,9 +185,7 @@ def test_random_plans(seed: int) -> None:
     before = {name: array.copy() for name, array in start.items()}
     expected = interpret(plan, planner.segments, start)
 
-    run = Run(planner.segments, start)
-    run.steps(schedule(plan))
-    actual = run.outputs(plan.outputs)
+    actual = Run(planner.segments, schedule(plan), start).run()
 
     assert list(expected) == list(actual)
     for name, array in expected.items():
@@ -217,46 +215,35 @@ def counting_plan(trips: int) -> Plan:
     return Plan(values, {"x": "x"}, ("table",), (), (loop,), {"y": "final"}, infos)
 
 
-def test_a_loop_binds_once_and_allocates_nothing_after_its_first_trips(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_loop_binds_a_call_once_for_each_turn_of_its_places() -> None:
     plan, two = counting_plan(50), Affine(2)
-    empty, made = np.empty, list[Any]()
+    start = {"x": np.zeros(SHAPE), "table": np.zeros((50, *SHAPE))}
+    Run({"two": two}, schedule(plan), start).run()
 
-    def counted(*args: Any, **kwargs: Any) -> Array:
-        made.append(args)
-        return empty(*args, **kwargs)
-
-    monkeypatch.setattr("partitioner.runtime.buffers.np.empty", counted)
-    run = Run({"two": two}, {"x": np.zeros(SHAPE), "table": np.zeros((50, *SHAPE))})
-    run.steps(schedule(plan))
-
-    assert 1 == two.bound
-    # Two outputs; the carried one alternates between two buffers.
-    assert 3 == len(made)
+    # The carried value takes two places in turn.
+    assert 2 == two.bound
 
 
-def test_values_are_dropped_after_their_last_use() -> None:
-    plan = counting_plan(2)
-    (step,) = schedule(plan)
+def test_what_the_buffer_plan_does_not_own_is_dropped_after_its_last_use() -> None:
+    (step,) = schedule(counting_plan(2)).steps
     assert isinstance(step, LoopStep)
     (call,) = step.body
     assert isinstance(call, CallStep)
 
-    assert ("inner", "row", "other") == call.drop
-    assert ("next",) == step.leftover
-    assert () == step.unread
-    assert ("x", "table") == step.drop
+    assert ("inner", "row") == call.drop
+    assert () == step.drop_inside
+    assert () == step.drop
 
 
 def test_events() -> None:
     plan, events = counting_plan(3), list[StepEvent]()
     run = Run(
         {"two": Affine(2)},
+        schedule(plan),
         {"x": np.zeros(SHAPE), "table": np.zeros((3, *SHAPE))},
         callback=events.append,
     )
-    run.steps(schedule(plan))
+    run.run()
 
     assert [StepEvent("steps", step, 3) for step in range(3)] == events
     assert [1 / 3, 2 / 3, 1.0] == [event.done for event in events]
@@ -266,10 +253,11 @@ def test_observe_counts_calls_and_hands_out_copies() -> None:
     plan, seen = counting_plan(3), list[tuple[str, int, dict[str, Array]]]()
     run = Run(
         {"two": Affine(2)},
+        schedule(plan),
         {"x": np.zeros(SHAPE), "table": np.zeros((3, *SHAPE))},
         observe=lambda segment, call, outputs: seen.append((segment, call, dict(outputs))),
     )
-    run.steps(schedule(plan))
+    run.run()
 
     assert [("two", 0), ("two", 1), ("two", 2)] == [(name, call) for name, call, _ in seen]
     carried = np.zeros(SHAPE)
@@ -294,26 +282,8 @@ def test_collected_values_of_unknown_size() -> None:
     one = Affine(1)
     infos = {"one": SegmentInfo("one", "onnx", one.inputs, one.outputs)}
     plan = Plan(values, {"x": "x"}, (), (), (loop,), {"all": "all"}, infos)
-    run = Run({"one": one}, {"x": np.zeros(SHAPE)})
-    run.steps(schedule(plan))
+    actual = Run({"one": one}, schedule(plan), {"x": np.zeros(SHAPE)}).run()
     first, first_other = one(np.zeros(SHAPE))
     expected = np.stack([first_other, one(first)[1]])
 
-    np.testing.assert_array_equal(expected, run.outputs(plan.outputs)["all"])
-
-
-def test_draws_exist_before_the_first_step() -> None:
-    values = {"noise": SPEC, "a": SPEC, "b": SPEC}
-    one = Affine(1)
-    plan = Plan(
-        values,
-        {},
-        (),
-        (DrawGroup(1, (Draw("noise", "normal", (0.0, 1.0)),)),),
-        (Call("one", ("noise",), ("a", "b")),),
-        {"a": "a"},
-        {"one": SegmentInfo("one", "onnx", one.inputs, one.outputs)},
-    )
-    (step,) = schedule(plan)
-
-    assert ("noise", "b") == step.drop
+    np.testing.assert_array_equal(expected, actual["all"])
