@@ -17,7 +17,7 @@ from partitioner.artifacts.names import (
     check_text,
     nbytes_of,
 )
-from partitioner.artifacts.validate_plan import validate_plan
+from partitioner.artifacts.validate_plan import check_memory, validate_plan
 from partitioner.artifacts.validate_variants import validate_variants
 from partitioner.specs import Image, InputSpec, TensorSpec, itemsize
 
@@ -44,6 +44,8 @@ def validate(manifest: Manifest) -> None:
     if manifest.parity is not None:
         check_parity(manifest, manifest.parity)
     validate_variants(manifest)
+    if manifest.memory is not None:
+        check_memory(manifest.plan, manifest.memory, "the bundle")
 
 
 def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str) -> None:

@@ -24,14 +24,15 @@ value into the place of what the loop leaves, at its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from partitioner.buffers.layout import aligned, assign_offsets
 from partitioner.buffers.plan import BufferPlan, Kind, Storage
 from partitioner.buffers.timeline import Moment, timeline, written
 from partitioner.plan import Call, Carry, Loop, Plan
-from partitioner.specs import TensorSpec, fixed_nbytes
+from partitioner.specs import fixed_nbytes
 
 __all__ = ["plan_buffers"]
 
@@ -76,15 +77,15 @@ class _Maker:
             kept: value -> time until which it is needed whatever the steps read.
         """
         last = {value: moment.last for moment in moments for value in moment.reads} | kept
-        chains = _chains(loop.step) if loop is not None and isinstance(loop.step, Loop) else {}
+        around = None if loop is None else _Around.of(loop)
         for moment in moments:
             for value in written(moment.step):
                 if fixed_nbytes(self.plan.values[value]) is None:
                     self.unsized.append(value)
                 elif value in self.rows:
                     continue
-                elif value in chains and loop is not None:
-                    self.give_ring(value, moment, loop, chains[value], last)
+                elif around is not None and value in around.chains:
+                    self.give_ring(value, moment, around, last)
                 else:
                     self.give_one(value, moment, max(last.get(value, 0), moment.last))
         for moment in moments:
@@ -106,18 +107,10 @@ class _Maker:
             self.places[value] = [self.new(value, moment.first, last, kind)]
 
     def give_ring(
-        self,
-        value: str,
-        moment: Moment,
-        loop: Moment,
-        chain: Sequence[Sequence[Carry]],
-        last: dict[str, int],
+        self, value: str, moment: Moment, loop: _Around, last: Mapping[str, int]
     ) -> None:
-        """Places for a value that is carried on.
-
-        Args:
-            chain: the carries in which it is one trip old, two trips old, and so on.
-        """
+        """Places for a value that is carried on."""
+        chain = loop.chains[value]
         read = max(last.get(carry.inner, loop.first) for carry in chain[-1])
         count = len(chain) + (0 if read < moment.first else 1)
         if self.is_loose(moment):
@@ -132,13 +125,12 @@ class _Maker:
         for age, carries in enumerate(chain, 1):
             self.take_in(carries[0].init, ring, age, loop)
 
-    def take_in(self, init: str, ring: list[int | str], age: int, loop: Moment) -> None:
+    def take_in(self, init: str, ring: list[int | str], age: int, loop: _Around) -> None:
         """Let an initial value stand where the instance of ``age`` trips ago would, if it may."""
-        assert isinstance(loop.step, Loop)
         own = self.sole_storage(init)
-        if own is None or not _is_only_carried(init, loop) or self.at(own).last != loop.last:
+        if own is None or loop.uses[init] > 1 or self.at(own).last != loop.last:
             return
-        index = (loop.step.trips - 1 + age) % len(ring)
+        index = (loop.trips - 1 + age) % len(ring)
         place = ring[index]
         if isinstance(place, int):
             self.storages[place] = None
@@ -185,6 +177,32 @@ class _Maker:
         return place
 
 
+@dataclass(frozen=True)
+class _Around:
+    """What the values of a body need to know of their loop.
+
+    Args:
+        chains: value -> the carries in which it is one trip old, two trips old, and so on.
+        uses: value from outside -> how often the loop refers to it: as an initial value, as a
+            source of rows, in its body.
+    """
+
+    trips: int
+    first: int
+    last: int
+    chains: Mapping[str, Sequence[Sequence[Carry]]]
+    uses: Counter[str]
+
+    @classmethod
+    def of(cls, moment: Moment) -> _Around:
+        loop = moment.step
+        assert isinstance(loop, Loop)
+        uses = Counter(carry.init for carry in loop.carries)
+        uses.update(part.source for part in loop.slices)
+        uses.update(moment.free)
+        return cls(loop.trips, moment.first, moment.last, _chains(loop), uses)
+
+
 def _chains(loop: Loop) -> dict[str, list[list[Carry]]]:
     """For each value that carries start from: those one trip on, two trips on, and so on."""
     by_source: dict[str, list[Carry]] = {}
@@ -214,14 +232,6 @@ def _direct_rows(plan: Plan, loop: Loop) -> dict[str, str]:
         if stacked.inner in calls and fixed_nbytes(plan.values[stacked.result]) is not None:
             rows.setdefault(stacked.inner, stacked.result)
     return rows
-
-
-def _is_only_carried(value: str, loop: Moment) -> bool:
-    """Whether a loop reads a value as the initial one of one carry and in no other way."""
-    assert isinstance(loop.step, Loop)
-    sources = (part.source for part in loop.step.slices)
-    inits = [carry.init for carry in loop.step.carries]
-    return inits.count(value) == 1 and value not in loop.free and value not in sources
 
 
 def _compacted(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from partitioner.buffers.layout import Interval, aligned, most_alive
+from partitioner.buffers.liveness import plan_buffers
 from partitioner.buffers.plan import BufferPlan, Storage
 from partitioner.buffers.timeline import Moment, timeline
 from partitioner.plan import Loop, Plan
@@ -47,8 +48,13 @@ class MemoryUse:
     loops: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def measure(plan: Plan, buffers: BufferPlan) -> MemoryUse:
-    """The figures of a plan and its buffer plan."""
+def measure(plan: Plan, buffers: BufferPlan | None = None) -> MemoryUse:
+    """The figures of a plan that is known to be sound.
+
+    Args:
+        buffers: its buffer plan, if it has been made already.
+    """
+    buffers = buffers or plan_buffers(plan)
     storages = buffers.storages
     outputs = sum(storage.nbytes for storage in storages if storage.kind == "output")
     loose = max(most_alive(_intervals(storages, "loose")), default=0)
@@ -70,7 +76,11 @@ def measure(plan: Plan, buffers: BufferPlan) -> MemoryUse:
 
 def _intervals(storages: Iterable[Storage], kind: str | None = None) -> list[Interval]:
     return [
-        (aligned(storage.nbytes), storage.first, storage.last)
+        (
+            aligned(storage.nbytes) if storage.kind == "arena" else storage.nbytes,
+            storage.first,
+            storage.last,
+        )
         for storage in storages
         if kind in (None, storage.kind)
     ]

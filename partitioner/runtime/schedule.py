@@ -161,7 +161,7 @@ class _Maker:
         rings = tuple(Ring(value, places[value]) for value in local if self.moves(value))
         pairs = [(part.inner, part.result) for part in loop.stacked]
         direct = [pair for pair in pairs if rows.get(pair[0]) == pair[1]]
-        rest = [pair for pair in pairs if pair not in direct]
+        rest = [pair for pair in pairs if rows.get(pair[0]) != pair[1]]
         start = [part.inner for part in (*loop.carries, *loop.slices)]
         kept = {c.next for c in loop.carries} | {value for value, _ in rest}
         body = self.sequence(moment.body, kept, start)
