@@ -14,7 +14,7 @@ from partitioner.runtime.arena import Arenas
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 
-from .plans import Planner, interpret
+from tests.plans import Planner, interpret
 
 SETTINGS = settings(
     max_examples=200,
