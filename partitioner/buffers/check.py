@@ -77,9 +77,7 @@ class _Range:
     stop: int
 
     def overlaps(self, other: _Range) -> bool:
-        return (
-            self.space == other.space and self.start < other.stop and other.start < self.stop
-        )
+        return self.space == other.space and self.start < other.stop and other.start < self.stop
 
     def part(self, start: int, stop: int) -> _Range:
         return _Range(self.space, self.start + start, self.start + stop)
@@ -131,9 +129,7 @@ class _Simulation:
     def run(self) -> None:
         plan = self.plan
         drawn = (draw.value for group in plan.draws for draw in group.draws)
-        self.env.update(
-            dict.fromkeys((*plan.inputs.values(), *plan.constants, *drawn), _Value())
-        )
+        self.env.update(dict.fromkeys((*plan.inputs.values(), *plan.constants, *drawn), _Value()))
         self.enter(plan.steps, 1, 0)
         self.steps(plan.steps)
         for name, value in plan.outputs.items():
@@ -229,7 +225,7 @@ class _Simulation:
                     row = self.row(part.result, loop, trip, trip == trips - 1)
                     rows[part.result].append(self.memory.write(row))
             carried = [self.read(carry.next, who) for carry in loop.carries]
-        for carry, value in zip(loop.carries, carried, strict=True):
+        for carry in loop.carries:
             if carry.final is not None:
                 self.settle(carry.next, carry.final, who)
         for result, writes in rows.items():
@@ -261,4 +257,3 @@ class _Simulation:
         ]
         few = 3 + max((*rings, len(loop.carries)))
         return min(loop.trips, few + (loop.trips - few) % math.lcm(*rings))
-

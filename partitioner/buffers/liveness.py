@@ -67,9 +67,7 @@ class _Maker:
         places = {value: self.resolved(ring) for value, ring in self.places.items()}
         return _compacted(self.storages, places, self.rows, tuple(self.unsized))
 
-    def level(
-        self, moments: Sequence[Moment], loop: Moment | None, kept: dict[str, int]
-    ) -> None:
+    def level(self, moments: Sequence[Moment], loop: Moment | None, kept: dict[str, int]) -> None:
         """Give places to what the steps of one level write, then to what those inside do.
 
         Args:
@@ -106,9 +104,7 @@ class _Maker:
         else:
             self.places[value] = [self.new(value, moment.first, last, kind)]
 
-    def give_ring(
-        self, value: str, moment: Moment, loop: _Around, last: Mapping[str, int]
-    ) -> None:
+    def give_ring(self, value: str, moment: Moment, loop: _Around, last: Mapping[str, int]) -> None:
         """Places for a value that is carried on."""
         chain = loop.chains[value]
         read = max(last.get(carry.inner, loop.first) for carry in chain[-1])
@@ -216,9 +212,7 @@ def _chains(loop: Loop) -> dict[str, list[list[Carry]]]:
     return chains
 
 
-def _generations(
-    carries: list[Carry], by_source: dict[str, list[Carry]]
-) -> Iterator[list[Carry]]:
+def _generations(carries: list[Carry], by_source: dict[str, list[Carry]]) -> Iterator[list[Carry]]:
     while carries:
         yield carries
         carries = [later for carry in carries for later in by_source.get(carry.inner, ())]

@@ -173,9 +173,7 @@ def test_loops_of_many_trips_are_checked_by_a_few() -> None:
     values = {**made.values, "all": rows, "path": rows}
     infos = dict(made.segments)
     end = infos["end"]
-    infos["end"] = replace(
-        end, inputs=tuple((name, values[name]) for name, _ in end.inputs)
-    )
+    infos["end"] = replace(end, inputs=tuple((name, values[name]) for name, _ in end.inputs))
     steps = (replace(first, trips=10**6), *rest)
     long = replace(made, values=values, steps=steps, segments=infos)
     buffers = plan_buffers(long)

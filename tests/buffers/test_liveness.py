@@ -63,9 +63,7 @@ def planned(plan: Plan) -> BufferPlan:
     return buffers
 
 
-def stepping(
-    trips: int = 5, init: str = "x", body: Sequence[Step] = (), **changes: object
-) -> Loop:
+def stepping(trips: int = 5, init: str = "x", body: Sequence[Step] = (), **changes: object) -> Loop:
     steps = body or (Call("step", ("inner",), ("next",)),)
     loop = Loop("loop", trips, (Carry(init, "inner", "next", "final"),), (), (), tuple(steps))
     return replace(loop, **changes)

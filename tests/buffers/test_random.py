@@ -13,7 +13,6 @@ from partitioner.buffers.check import check_buffers
 from partitioner.runtime.arena import Arenas
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
-
 from tests.plans import Planner, interpret
 
 SETTINGS = settings(
