@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,6 +41,8 @@ class CompileOptions:
         timeout_s: seconds after which a compiler is ended.
         memory_bytes: address space a compiler may use; None for no limit.
         log: file to which the compiler's output is appended.
+        precision: ``bf16`` where products may be computed in bfloat16 on hosts that have
+            instructions for it; ``f32`` where not.
     """
 
     workdir: Path
@@ -48,6 +50,7 @@ class CompileOptions:
     timeout_s: float = 1800.0
     memory_bytes: int | None = None
     log: Path | None = None
+    precision: str = "f32"
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,24 @@ class Compiled:
         weights: digests of the blobs that the graph refers to.
         options: for the executor.
         report: for people.
+        constants: a file that becomes a blob, too, and the last of the artifact's weights: numbers
+            that the compiler has made; None where there are none.
     """
 
     graph: Path | None
     weights: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     report: dict[str, Any] = field(default_factory=dict[str, Any])
+    constants: Path | None = None
+
+    def weight_files(self, path_of: Callable[[str], Path]) -> tuple[Path, ...]:
+        """The files of all weights in the order of the artifact's, before they are a bundle's.
+
+        Args:
+            path_of: gives a blob's file by digest.
+        """
+        own = () if self.constants is None else (self.constants,)
+        return (*(path_of(digest) for digest in self.weights), *own)
 
 
 class Compiler(Protocol):

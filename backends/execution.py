@@ -33,11 +33,16 @@ __all__ = [
     "Executable",
     "Executor",
     "Memory",
+    "Mode",
     "place_of",
 ]
 
 #: ``fast`` lets a backend keep a second, repacked copy of the weights; ``low`` does not.
 Memory = Literal["fast", "low"]
+
+#: ``latency``: one call at a time, as fast as can be; ``throughput``: calls from many threads, of
+#: which each may take longer.
+Mode = Literal["latency", "throughput"]
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,18 @@ class DeviceOptions:
         threads: worker threads for one call; None for what the process may use.
         memory: see :data:`Memory`.
         host_ops: host ops given by the caller, looked at before those installed.
+        mode: see :data:`Mode`; for backends that can tell them apart.
+        pinning: tie worker threads to CPUs. Good where the process has its CPUs for itself, bad
+            where several share them.
+        cache: whether a backend may keep what it compiles on this host, for the next load.
     """
 
     threads: int | None = None
     memory: Memory = "fast"
     host_ops: tuple[HostOp, ...] = ()
+    mode: Mode = "latency"
+    pinning: bool = False
+    cache: bool = True
 
 
 def place_of(info: SegmentInfo) -> str:

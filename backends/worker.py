@@ -201,7 +201,13 @@ def main() -> None:
 
 
 def _preload() -> None:
-    for name in ("onnxruntime", "partitioner.backends.onnx.compile"):
+    # Of OpenVINO only the import: its thread pools do not survive a fork.
+    names = (
+        "onnxruntime",
+        "partitioner.backends.onnx.compile",
+        "partitioner.backends.openvino.convert",
+    )
+    for name in names:
         try:
             module = importlib.import_module(name)
         except ImportError:

@@ -29,11 +29,12 @@ from partitioner.artifacts.manifest import (
 from partitioner.artifacts.names import check_label
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
-from partitioner.backends.base import Compiled, CompileOptions
+from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.errors import BundleError, UsageError
 from partitioner.frontend import (
     PARITY_SEED,
@@ -59,9 +60,8 @@ from partitioner.passes.pipeline import (
 )
 from partitioner.plan import Plan
 from partitioner.planning.overrides import Overrides
-from partitioner.planning.plan import HostCall, Planned
-from partitioner.planning.segments import Segment
-from partitioner.precision import Precision, check_limits, tolerance_of
+from partitioner.planning.plan import Planned
+from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
 from partitioner.program import Program
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
@@ -76,14 +76,13 @@ Array = npt.NDArray[Any]
 #: Called with (phase, done, total); phases are those of the module's first line.
 Progress = Callable[[str, int, int], None]
 
-GRAPH_TYPE = "application/vnd.partitioner.onnx.v1"
 CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
 
 #: From this size on the compiler's process is ended before parity.
 _LARGE_BYTES = 256 * 2**20
 
 #: Recorded in the manifest, where installed.
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 
 
 @dataclass(frozen=True)
@@ -201,12 +200,19 @@ def build(
                 prepared = compress(prepared, example_inputs, accuracy_budget)
         planned, cases = prepared.planned, prepared.cases
         compile_options = CompileOptions(
-            workdir, writer.blobs_dir, timeout_s, memory_bytes, Path(log) if log else None
+            workdir,
+            writer.blobs_dir,
+            timeout_s,
+            memory_bytes,
+            Path(log) if log else None,
+            hint_for(hardware, precision),
         )
         mapped = MappedBlobs(writer.blob_path)
         job = _Job(module, example_inputs, prepared, writer, mapped)
         with phase("compile"):
-            artifacts = job.compile(compile_options, phase)
+            compilation = job.compile(compile_options, phase)
+            artifacts, prepared = compilation.artifacts, job.prepared
+            planned, cases = prepared.planned, prepared.cases
             constants = [job.write_constants(case) for case in cases]
         if sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
             # The worker's memory is wanted for the eager pipeline; starting another costs seconds.
@@ -215,13 +221,15 @@ def build(
         errors: dict[str, Any] = {}
         if parity:
             with phase("parity"):
-                rounding = max(tolerance_of(precision), accuracy_budget or 0.0)
+                # Of what the segments compute in, which may be less than what was asked for.
+                computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
+                rounding = max(tolerance_of(precision), accuracy_budget or 0.0, *computed)
                 allowed = max(hardware.relative, rounding)
                 relative = allowed if tolerance is None else tolerance
                 limit = Tolerance(relative, hardware.absolute)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
-            report = _report(prepared)
+            report = _report(prepared, compilation)
             manifest = Manifest(
                 name=label,
                 version=version,
@@ -308,36 +316,18 @@ class _Job:
     def planned(self) -> Planned:
         return self.prepared.planned
 
-    def compile(self, options: CompileOptions, phase: _Phases) -> dict[str, Artifact]:
+    def compile(self, options: CompileOptions, phase: _Phases) -> Compilation:
         """Write the weights, then compile every segment."""
-        compilers = self.prepared.compilers
-        segments = self.planned.segments
-        outside: set[str] = set()
-        for segment in segments.values():
-            if isinstance(segment, Segment):
-                compiler = compilers[segment.backend]
-                outside |= compiler.outside(segment, self.program.constants)
-        layout = lay_out(self.program.constants, outside, self.writer)
+        prepared = self.prepared
+        compiler = SegmentCompiler(
+            prepared.target, prepared.judges, prepared.compilers, self.writer
+        )
+        constants = self.program.constants
+        layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
         self._map_weights(layout)
-        artifacts: dict[str, Artifact] = {}
-        for count, (name, segment) in enumerate(segments.items()):
-            phase.tell(count, len(segments))
-            if isinstance(segment, HostCall):
-                compiled = compilers["host"].compile_host(segment.op, segment.options)
-                artifacts[name] = self._artifact("host", compiled)
-                continue
-            compiled = compilers[segment.backend].compile(
-                segment, self.program.constants, layout, options
-            )
-            artifacts[name] = self._artifact(segment.backend, compiled)
-        return artifacts
-
-    def _artifact(self, backend: str, compiled: Compiled) -> Artifact:
-        graph: str | None = None
-        if compiled.graph is not None:
-            graph = self.writer.add_file(compiled.graph, GRAPH_TYPE).digest
-            compiled.graph.unlink()
-        return Artifact(backend, graph, compiled.weights, compiled.options)
+        done = compiler.compile(self.planned, constants, layout, options, phase.tell)
+        self.prepared = moved(prepared, done.backends)
+        return done
 
     def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
         """Read the weights from their blobs from now on, so that folded copies can go."""
@@ -427,7 +417,9 @@ class _Job:
 
     def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
         # Low memory: the eager pipeline's weights are still there.
-        device = DeviceOptions(memory="low", host_ops=tuple(self.program.host_ops.values()))
+        device = DeviceOptions(
+            memory="low", host_ops=tuple(self.program.host_ops.values()), cache=False
+        )
         loaded: dict[str, Executable] = {}
         for name, artifact in artifacts.items():
             files = ArtifactFiles(
@@ -518,7 +510,7 @@ def _portable_plan(plan: Plan) -> Plan:
     return replace(plan, segments=segments)
 
 
-def _report(prepared: Prepared) -> dict[str, Any]:
+def _report(prepared: Prepared, compilation: Compilation) -> dict[str, Any]:
     captured, records = prepared.captured, prepared.records
     # No seconds here: the report is part of the bundle, whose digest must not depend on them.
     rows = [{**asdict(r), "notes": list(r.notes)} for r in records]
@@ -530,6 +522,7 @@ def _report(prepared: Prepared) -> dict[str, Any]:
             for loop in captured.loops
         ],
         "stage_calls": dict(captured.stage_calls),
+        "compile": compilation.report,
         "compression": [asdict(trade) for trade in prepared.trades],
         "warnings": list(captured.warnings),
         "passes": rows,

@@ -18,6 +18,7 @@ __all__ = [
     "check_limits",
     "check_stages",
     "for_target",
+    "hint_for",
     "parse_precision",
     "tolerance_of",
 ]
@@ -26,6 +27,9 @@ __all__ = [
 Precision = str | Mapping[str, str]
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+
+#: Targets on which products are in bfloat16 if nobody says otherwise, where a backend can.
+_COMPUTE_IN_BF16 = frozenset({"xeon", "xeon6"})
 
 #: How far outputs may be from eager's in float32, relative: some ten roundings to the dtype.
 _TOLERANCES = {"float32": 0.0, "float16": 5e-3, "bfloat16": 5e-2}
@@ -117,6 +121,17 @@ def check_limits(accuracy_budget: float | None, tolerance: float | None) -> None
             f"the accuracy budget is {accuracy_budget}",
             advice="give a relative error such as 1e-2, or leave it out to keep all weights",
         )
+
+
+def hint_for(target: Target, precision: Precision | None) -> str:
+    """What a backend that can choose by host may compute in: ``bf16`` or ``f32``.
+
+    bfloat16 where all stages are asked for in it, and on Xeon unless something else is asked for:
+    those CPUs multiply in it, in hardware (AMX, AVX512-BF16).
+    """
+    if precision is None:
+        return "bf16" if _COMPUTE_IN_BF16 & {target.name, target.family} else "f32"
+    return "bf16" if set(_names(precision).values()) == {"bfloat16"} else "f32"
 
 
 def tolerance_of(precision: Precision | None) -> float:

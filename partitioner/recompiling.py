@@ -89,9 +89,9 @@ class Recompiler:
         files = ArtifactFiles(
             graph=compiled.graph,
             blobs_dir=self.writer.blobs_dir,
-            weights=tuple(self.writer.blob_path(digest) for digest in compiled.weights),
+            weights=compiled.weight_files(self.writer.blob_path),
             options=compiled.options,
             info=info_of(segment),
         )
         executor = find_backend(segment.backend).make_executor()
-        return executor.load(files, DeviceOptions(memory="low"))
+        return executor.load(files, DeviceOptions(memory="low", cache=False))

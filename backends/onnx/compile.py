@@ -17,24 +17,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import ConstantRef
 from partitioner.backends.base import Compiled, CompileOptions, Verdict
 from partitioner.backends.graphs import from_json, identifier, to_json
+from partitioner.backends.lifting import WEIGHT, export_graph, lifted_module, lifted_names
 from partitioner.backends.onnx.packed import write_packed
 from partitioner.backends.onnx.support import verdict
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
-from partitioner.program import TensorType, node_type
+from partitioner.program import TensorType
 
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
     from partitioner.targets import Target
     from partitioner.weights import Layout
 
-__all__ = ["OPSET", "OnnxCompiler", "check_loads", "export_alone", "is_lifted", "run"]
+__all__ = ["OPSET", "OnnxCompiler", "check_loads", "export_alone", "run"]
 
 #: 20 is the first opset with Gelu; from 21 on group normalisation is an op that ONNX Runtime has
 #: no CPU kernel for and expands into many.
@@ -42,17 +43,6 @@ OPSET = 20
 
 #: Names while exporting; the segment's own are put in afterwards.
 _INPUT, _OUTPUT = "segment_input_{}", "segment_output_{}"
-
-#: Constants up to this size travel with the graph, since the exporter looks at index and shape
-#: constants, and a small scale is better inside the file than outside.
-_SMALL_FLOAT_BYTES = 1024
-_SMALL_INT_BYTES = 64 * 2**10
-
-
-def is_lifted(tensor: torch.Tensor) -> bool:
-    """Whether a constant stays outside of the graph, in a blob."""
-    limit = _SMALL_FLOAT_BYTES if tensor.dtype.is_floating_point else _SMALL_INT_BYTES
-    return tensor.nbytes > limit
 
 
 class OnnxCompiler:
@@ -67,8 +57,7 @@ class OnnxCompiler:
 
     def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
         """The constants of a segment that must lie in blobs."""
-        names = {cast(str, n.target) for n in segment.graph.nodes if n.op == "get_attr"}
-        return {name for name in names if is_lifted(constants[name])}
+        return lifted_names(segment, constants)
 
     def compile(
         self,
@@ -162,48 +151,18 @@ def _module(
     graph: fx.Graph, constants: Mapping[str, torch.Tensor], lifted: Mapping[str, TensorType]
 ) -> tuple[fx.GraphModule, dict[str, str]]:
     """A module whose lifted constants are inputs behind its own; constant -> input name."""
-    root = nn.Module()
     write_packed(graph)
-    names: dict[str, str] = {}
-    last = [n for n in graph.nodes if n.op == "placeholder"]
-    with graph.inserting_before(next(iter(graph.nodes))):
-        anchor = graph.create_node("placeholder", "partitioner_anchor")
-    position = last[-1] if last else anchor
-    for name, type_ in lifted.items():
-        with graph.inserting_after(position):
-            position = graph.create_node("placeholder", f"weight_{len(names)}")
-        position.meta["type"] = type_
-        names[name] = f"/weight_{len(names)}"
-    graph.erase_node(anchor)
-    inputs = dict(zip(names, _weights(graph, len(names)), strict=True))
-    for node in list(graph.nodes):
-        if node.op == "get_attr" and node.target in inputs:
-            node.replace_all_uses_with(inputs[node.target])
-            graph.erase_node(node)
-        elif node.op == "get_attr":
-            key = f"constant_{identifier(cast(str, node.target))}"
-            root.register_buffer(key, constants[cast(str, node.target)])
-            node.target = key
-    return fx.GraphModule(root, graph), names
-
-
-def _weights(graph: fx.Graph, count: int) -> list[fx.Node]:
-    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    return placeholders[len(placeholders) - count :]
+    names = {name: f"/{WEIGHT.format(index)}" for index, name in enumerate(lifted)}
+    return lifted_module(graph, constants, lifted), names
 
 
 def _export(
     module: fx.GraphModule, graph: fx.Graph, names: Mapping[str, str], job: dict[str, Any]
 ) -> Any:
-    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    # calloc: pages that are never touched, however large the weights are.
-    args = tuple(
-        torch.zeros(node_type(n).empty().shape, dtype=node_type(n).dtype) for n in placeholders
-    )
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module, args, strict=False)
+            exported, args = export_graph(module, graph)
             program = cast(Any, torch.onnx).export(
                 exported,
                 dynamo=True,

@@ -20,6 +20,7 @@ __all__ = ["command", "target_rows"]
 _RUN = {"numpy": "run", "onnxruntime": "run onnx segments"}
 _BUILD = {"torch": "build", "onnx": "build", "onnxscript": "build"}
 _OPTIONAL = {
+    "openvino": "build and run openvino segments (extra openvino)",
     "pillow": "pictures in and out (extra image)",
     "rich": "progress bars (extra build)",
     "scikit-image": "the host op marching_cubes (extra example)",

@@ -43,6 +43,14 @@ __all__ = ["command"]
 @click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
 @click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
 @click.option(
+    "--mode",
+    type=click.Choice(["latency", "throughput"]),
+    default="latency",
+    show_default=True,
+    help="One call at a time, or many from several threads (OpenVINO).",
+)
+@click.option("--pinning", is_flag=True, help="Tie worker threads to CPUs (OpenVINO).")
+@click.option(
     "--host-op",
     "host_ops",
     multiple=True,
@@ -63,7 +71,8 @@ def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any)
 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
-    with load(bundle, threads=options["threads"], memory=options["memory"], host_ops=ops) as pipe:
+    device = {name: options[name] for name in ("threads", "memory", "mode", "pinning")}
+    with load(bundle, host_ops=ops, **device) as pipe:
         loaded = time.perf_counter()
         inputs = {**dict(_input(t) for t in given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:

@@ -19,6 +19,7 @@ from partitioner.backends.execution import (
     Executable,
     Executor,
     Memory,
+    Mode,
 )
 from partitioner.errors import IncompatibleBundleError, InputError, UsageError
 from partitioner.runtime.draws import draw_noise
@@ -46,6 +47,8 @@ def load(
     memory: Memory = "fast",
     verify: Verify = "once",
     host_ops: Iterable[HostOp] = (),
+    mode: Mode = "latency",
+    pinning: bool = False,
 ) -> Pipeline:
     """Load a bundle.
 
@@ -59,6 +62,10 @@ def load(
         verify: when the content of blobs is hashed: at each load, once per file in this process,
             or never. Only "never" is faster for large bundles, and trusts the disk.
         host_ops: host ops that are not installed, for bundles that call them.
+        mode: ``latency`` for one call at a time; ``throughput`` where many threads call at once.
+            OpenVINO segments tell them apart.
+        pinning: tie worker threads to CPUs; good where the process has its CPUs for itself. For
+            OpenVINO segments.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
@@ -73,9 +80,11 @@ def load(
         raise UsageError(f"memory is 'fast' or 'low', not {memory!r}")
     if verify not in ("always", "once", "never"):
         raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
+    if mode not in ("latency", "throughput"):
+        raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
     bundle = Bundle.open(path, verify)
     _refuse_bfloat16(bundle)
-    device = DeviceOptions(threads, memory, tuple(host_ops))
+    device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
     executables = _load_segments(bundle, device)
     return Pipeline(bundle, executables, _load_schedules(bundle))
 

@@ -65,7 +65,7 @@ class Workbench:
     writer: BundleWriter
     folder: Path
     options: CompileOptions
-    device: DeviceOptions = field(default_factory=DeviceOptions)
+    device: DeviceOptions = field(default_factory=lambda: DeviceOptions(cache=False))
     _compilers: dict[str, Any] = field(default_factory=dict[str, Any])
     _layout: dict[str, ConstantRef] = field(default_factory=dict[str, ConstantRef])
 
@@ -98,7 +98,7 @@ class Workbench:
         files = ArtifactFiles(
             graph=compiled.graph,
             blobs_dir=self.writer.blobs_dir,
-            weights=tuple(self.writer.blob_path(digest) for digest in compiled.weights),
+            weights=compiled.weight_files(self.writer.blob_path),
             options=compiled.options,
             info=info_of(segment),
         )

@@ -40,7 +40,10 @@ def test_facts_are_filled_in(target):
     assert "" not in (target.note, target.family, *target.sources)
     assert target.sources
     assert {"cpu"} == {target.device_of("host").name, target.device_of("onnx").name}
-    assert set(target.backends) == {b for d in target.devices for b in d.call_s}
+    # A device may have backends that are used only where they are asked for.
+    possible = {b for d in target.devices for b in d.backends}
+    assert possible >= set(target.backends)
+    assert possible == {b for d in target.devices for b in d.call_s}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)

@@ -1,0 +1,145 @@
+"""Whole builds with OpenVINO segments: alone, beside ONNX, and in place of one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import partitioner
+from partitioner.artifacts.bundle import Bundle
+from partitioner.backends.openvino import cache
+from partitioner.errors import CompileError
+from partitioner.modelfile import load_model
+from partitioner.planning.overrides import Overrides
+
+MODEL = Path(__file__).resolve().parents[2] / "examples" / "bernini" / "model.py"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+
+
+class Sampler(nn.Module):
+    """An encoder, and a loop of a small denoiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 32))
+        self.denoiser = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, 32))
+
+    def forward(self, x: torch.Tensor, steps: int = 4) -> torch.Tensor:
+        state = self.encoder(x)
+        for step in range(steps):
+            state = state - self.denoiser(state) / (step + 2)
+        return state
+
+
+class Huge(nn.Module):
+    """A result of 16 GiB on the way, which whoever runs it must have room for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Outer()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
+class Outer(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(x * x.transpose(0, 1), 1).sum(1)
+
+
+X = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+
+
+def built(folder: Path, name: str, module: nn.Module, x: torch.Tensor, **options: Any) -> Any:
+    """A bundle that a build has verified against the eager pipeline."""
+    return partitioner.build(
+        module.eval(), {"x": x}, output=folder / name, log=folder / f"{name}.log", **options
+    )
+
+
+def backends_of(path: Path) -> dict[str, str]:
+    artifacts = Bundle.open(path).manifest.artifacts
+    return {name: artifact.backend for name, artifact in artifacts.items()}
+
+
+def test_the_same_pipeline_through_each_backend_and_both(tmp_path: Path) -> None:
+    module = Sampler().eval()
+    expected = module(X).detach().numpy()
+    weights: dict[str, set[str]] = {}
+    cases: dict[str, dict[str, Any]] = {
+        "onnx": {"backends": ["onnx", "host"]},
+        "openvino": {"backends": ["openvino", "host"]},
+        "both": {
+            "backends": ["onnx", "openvino", "host"],
+            "overrides": Overrides({"denoiser": "openvino"}, {}),
+        },
+    }
+    for name, options in cases.items():
+        built(tmp_path, name, module, X, **options)
+        manifest = Bundle.open(tmp_path / name).manifest
+        weights[name] = {
+            digest
+            for artifact in manifest.artifacts.values()
+            for digest in artifact.weights
+            if next(b.size for b in manifest.blobs if b.digest == digest) > 2**11
+        }
+        with partitioner.load(tmp_path / name) as pipe:
+            for _ in range(2):
+                (actual,) = pipe(x=X.numpy(), seed=0).values()
+                np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    assert {"openvino"} == set(backends_of(tmp_path / "openvino").values())
+    assert {"onnx", "openvino"} == set(backends_of(tmp_path / "both").values())
+    # The weights are the same blobs, whichever backend reads them.
+    assert weights["onnx"] == weights["openvino"] == weights["both"]
+
+
+def test_two_builds_have_one_digest(tmp_path: Path) -> None:
+    digests = [
+        built(tmp_path, name, Sampler(), X, backends=["openvino", "host"], parity=False).digest
+        for name in ("one", "two")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_segment_that_one_backend_fails_on_goes_to_the_next(tmp_path: Path) -> None:
+    """OpenVINO has to run it, in less address space than that takes; ONNX is compiled only."""
+    limits = {"memory_bytes": 12 * 2**30, "parity": False}
+    result = built(
+        tmp_path, "next", Huge(), torch.ones(2**16, 1), backends=["openvino", "onnx"], **limits
+    )
+    ((name, backend),) = backends_of(tmp_path / "next").items()
+    assert "onnx" == backend
+    assert "onnx" == Bundle.open(tmp_path / "next").manifest.plan.segments[name].backend
+    failure = result.report["compile"][name]["failures"]["openvino"]
+    assert f"OpenVINO does not run segment {name!r}: normal: " in failure
+    log = (tmp_path / "next.log").read_text()
+    for settings in ("normal", "snippets off", "snippets off, dynamic shapes"):
+        assert f"openvino: segment {name!r}: {settings}: " in log
+    with pytest.raises(CompileError, match="does not run segment"):
+        built(tmp_path, "none", Huge(), torch.ones(2**16, 1), backends=["openvino"], **limits)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_bernini(tmp_path: Path) -> None:
+    model = load_model(str(MODEL), {"size": "tiny", "steps": 5})
+    result = partitioner.build(
+        model.pipeline,
+        model.example_inputs,
+        inputs=model.inputs,
+        options=model.options,
+        backends=["openvino", "host"],
+        output=tmp_path / "bernini",
+    )
+    assert {"openvino", "host"} == set(backends_of(tmp_path / "bernini").values())
+    assert max(result.report["parity"]["outputs"].values()) < 1e-4
