@@ -37,6 +37,7 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "options": ("the options of the build; free-form", {}),
         "report": ("what the build has to say; free-form", {}),
         "variants": ("schedules to choose from, the plan's own first; since 1.1", {}),
+        "memory": ("what a run of the plan takes; since 1.2", {}),
     },
     "Variant": {
         "options": ("option name -> value; by these a caller chooses it", {}),
@@ -44,6 +45,20 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "repeats": ("of the plan's groups of draws, in their order", _TRIPS),
         "constants": ("value id -> where its data lie; the bundle's own for all others", {}),
         "parity": ("a run of it, without segments; null for the plan's own schedule", {}),
+        "memory": ("what a run of it takes; null for the plan's own schedule; since 1.2", {}),
+    },
+    "MemoryUse": {
+        "rules": ("version of the rules that the figures are by", _COUNT),
+        "peak": ("bytes of a run: arena, outputs and loose together", _COUNT),
+        "arena": ("bytes of all values that one step writes for another", _COUNT),
+        "outputs": ("bytes of the arrays that the caller gets, of known size", _COUNT),
+        "loose": ("most bytes that results of host ops of known size take at a time", _COUNT),
+        "alive": ("most bytes that values in the arena take at a time; no arena is less", _COUNT),
+        "unsized": ("how many values have a size that only the data decide", _COUNT),
+        "inputs": ("bytes of the inputs of known size, no part of the peak", _COUNT),
+        "draws": ("bytes of the random values, no part of the peak", _COUNT),
+        "constants": ("bytes of the constants, mapped from the bundle", _COUNT),
+        "loops": ("loop name -> most bytes that are needed at a time while it runs", _COUNT),
     },
     "InputSpec": {
         "name": ("unique among the inputs; no slash, no leading dot", _NAME),

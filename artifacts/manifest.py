@@ -15,6 +15,7 @@ from partitioner.artifacts.codec import decode, encode
 from partitioner.artifacts.faults import damaged, shown
 from partitioner.artifacts.jsontext import dumps, loads
 from partitioner.artifacts.kinds import Age, ordered
+from partitioner.buffers.usage import MemoryUse
 from partitioner.errors import IncompatibleBundleError
 from partitioner.plan import Plan
 from partitioner.specs import InputSpec, TensorSpec
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -146,6 +147,8 @@ class Variant:
         constants: by value id of the plan; those that are not named are the bundle's own.
         parity: None if the build was told not to check; without segments, whose sample is the
             bundle's own.
+        memory: of a run with this schedule; None for the first variant, whose figures are the
+            bundle's own. Since 1.2.
     """
 
     options: dict[str, Any]
@@ -153,6 +156,7 @@ class Variant:
     repeats: tuple[int, ...]
     constants: dict[str, ConstantRef]
     parity: ParitySample | None = None
+    memory: MemoryUse | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,8 @@ class Manifest:
         report: what the build has to say (loops found, passes, warnings).
         variants: the schedules that a caller may choose from, if there are several. The first is
             the one of ``plan`` and ``constants``, and is taken if nothing is chosen. Since 1.1.
+        memory: of a run of ``plan``, for people and for who admits requests; the runtime makes
+            its own buffer plan. None in bundles of before 1.2.
     """
 
     name: str
@@ -189,6 +195,7 @@ class Manifest:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     variants: tuple[Variant, ...] = ()
+    memory: MemoryUse | None = None
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:

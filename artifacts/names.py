@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from partitioner.artifacts.faults import damaged, shown
-from partitioner.specs import DTYPES, TensorSpec
+from partitioner.specs import DTYPES, TensorSpec, fixed_nbytes, itemsize
 
 __all__ = ["MAX_DIMS", "MAX_NAME", "MAX_NBYTES", "MAX_TRIPS", "check_id", "check_label"]
-__all__ += ["check_spec", "check_text", "itemsize", "nbytes_of"]
+__all__ += ["check_spec", "check_text", "nbytes_of"]
 
 #: Characters of a name.
 MAX_NAME = 200
@@ -24,8 +24,6 @@ MAX_TRIPS = 10**6
 
 #: Ids of values, segments and loops.
 _ID = re.compile(r"[\w.:\[\]<>-]{1,200}\Z")
-
-_SIZES = {"bool": 1, "bfloat16": 2}
 
 
 def check_id(text: str, what: str) -> None:
@@ -86,20 +84,13 @@ def check_spec(spec: TensorSpec, what: str) -> None:
         raise damaged(f"{what} takes more than {MAX_NBYTES} bytes")
 
 
-def itemsize(dtype: str) -> int:
-    """Bytes of one number of a dtype of ``partitioner.specs.DTYPES``."""
-    return _SIZES.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
-
-
 def nbytes_of(spec: TensorSpec) -> int:
     """Bytes of a tensor whose dimensions are all known.
 
     Raises:
         BundleError: one is not.
     """
-    size = itemsize(spec.dtype)
-    for dim in spec.shape:
-        if not isinstance(dim, int):
-            raise damaged(f"{spec} has a dimension that is not a number")
-        size *= dim
+    size = fixed_nbytes(spec)
+    if size is None:
+        raise damaged(f"{spec} has a dimension that is not a number")
     return size

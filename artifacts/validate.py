@@ -15,12 +15,11 @@ from partitioner.artifacts.names import (
     check_label,
     check_spec,
     check_text,
-    itemsize,
     nbytes_of,
 )
-from partitioner.artifacts.validate_plan import validate_plan
+from partitioner.artifacts.validate_plan import check_memory, validate_plan
 from partitioner.artifacts.validate_variants import validate_variants
-from partitioner.specs import Image, InputSpec, TensorSpec
+from partitioner.specs import Image, InputSpec, TensorSpec, itemsize
 
 __all__ = ["MAX_SAMPLES", "check_parity", "check_ref", "validate"]
 
@@ -45,6 +44,8 @@ def validate(manifest: Manifest) -> None:
     if manifest.parity is not None:
         check_parity(manifest, manifest.parity)
     validate_variants(manifest)
+    if manifest.memory is not None:
+        check_memory(manifest.plan, manifest.memory, "the bundle")
 
 
 def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from partitioner.artifacts.faults import damaged, shown
 from partitioner.artifacts.names import MAX_TRIPS, check_id, check_label, check_spec, check_text
+from partitioner.buffers.usage import RULES, MemoryUse, measure
 from partitioner.plan import Call, DrawGroup, Loop, Plan, SegmentInfo, Step
 from partitioner.specs import TensorSpec
 
-__all__ = ["validate_plan"]
+__all__ = ["check_memory", "validate_plan"]
 
 #: Longest line of the user's source that a segment quotes.
 _MAX_SOURCE = 4096
@@ -35,6 +36,24 @@ def validate_plan(plan: Plan) -> None:
     for step in plan.steps:
         _check_step(plan, step, scope)
     scope.read(plan.outputs.values(), "the outputs")
+
+
+def check_memory(plan: Plan, memory: MemoryUse, what: str) -> None:
+    """Refuse figures that are not those of the plan, which has been validated.
+
+    Figures by the rules of another version cannot be made again here; nothing relies on them.
+
+    Raises:
+        BundleError: a figure is wrong.
+    """
+    if memory.rules != RULES:
+        return
+    found = measure(plan)
+    if found != memory:
+        raise damaged(
+            f"{what} is said to take {memory.peak} bytes a run, {memory.arena} of them in its "
+            f"arena; its plan takes {found.peak} and {found.arena}, or differs in other figures"
+        )
 
 
 class _Scope:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from partitioner.artifacts.faults import damaged, shown
 from partitioner.artifacts.names import check_label
-from partitioner.artifacts.validate_plan import validate_plan
+from partitioner.artifacts.validate_plan import check_memory, validate_plan
 from partitioner.plan import Call, Plan, Step, rescheduled
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def _check_schedule(manifest: Manifest, variant: Variant, what: str) -> None:
         raise damaged(f"{what} has trips of {sorted(variant.trips)}, the plan of {sorted(loops)}")
     if len(variant.repeats) != len(manifest.plan.draws):
         raise damaged(f"{what} repeats {len(variant.repeats)} groups of draws, of others than are")
-    validate_plan(rescheduled(manifest.plan, variant.trips, variant.repeats))
+    plan = rescheduled(manifest.plan, variant.trips, variant.repeats)
+    validate_plan(plan)
+    if variant.memory is not None:
+        check_memory(plan, variant.memory, what)
 
 
 def _loops(steps: tuple[Step, ...]) -> list[str]:
@@ -81,5 +84,6 @@ def _check_data(manifest: Manifest, variant: Variant, what: str) -> None:
 
 def _check_first(manifest: Manifest, first: Variant) -> None:
     own = rescheduled(manifest.plan, first.trips, first.repeats)
-    if own != manifest.plan or first.constants or first.parity is not None:
+    extra = first.constants or first.parity is not None or first.memory is not None
+    if own != manifest.plan or extra:
         raise damaged("the first variant is not the bundle's own plan")

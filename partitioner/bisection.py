@@ -275,9 +275,8 @@ class _Search:
 
         try:
             check_segments(planned, constants, executables, values, self.tolerance, keep, _nothing)
-            run = Run(executables, values)
-            run.steps(schedule(plan))
-            return self._check_outputs(expected, run.outputs(plan.outputs))
+            actual = Run(executables, schedule(plan), values).run()
+            return self._check_outputs(expected, actual)
         except ParityError:
             name, arrays = next(iter(failed.items()))
             return self._in_segment(name, arrays)

@@ -32,6 +32,7 @@ from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
+from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.errors import BundleError, UsageError
 from partitioner.frontend import (
@@ -242,6 +243,7 @@ def build(
                 },
                 report=report,
                 variants=_variants(cases, constants, samples) if variants else (),
+                memory=measure(planned.plan),
             )
             digest = writer.commit(manifest)
     return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
@@ -378,9 +380,7 @@ class _Job:
                         self.mapped.release,
                     )
                     errors["segments"] = checked.errors
-                run = Run(executables, values)
-                run.steps(schedule(case.plan))
-                actual = run.outputs(case.plan.outputs)
+                actual = Run(executables, schedule(case.plan), values).run()
                 found = self._compare(expected, actual, case.plan, tolerance, evidence)
                 errors.setdefault("outputs", found[1])
                 if len(cases) > 1:
@@ -453,6 +453,7 @@ def _variants(
             repeats=tuple(group.repeat for group in case.plan.draws),
             constants={v: ref for v, ref in own.items() if ref != constants[0][v]},
             parity=None if case is cases[0] else sample,
+            memory=None if case is cases[0] else measure(case.plan),
         )
         for case, own, sample in zip(cases, constants, samples, strict=True)
     )

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 
 from partitioner.backends import backend_names, find_backend
+from partitioner.buffers import plan_buffers
+from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured, capture
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Trade, find_levels
@@ -419,6 +421,7 @@ def _cases(
         trips = {name: own.trips[body] for name, body in planned.loops.items()}
         tensors = {v: own.constants.get(n, constants[n]) for v, n in planned.constants.items()}
         plan = rescheduled(planned.plan, trips, own.repeats)
+        check_buffers(plan, plan_buffers(plan))
         cases.append(Case(choice, setting, captured, plan, trips, tensors))
     return tuple(cases)
 

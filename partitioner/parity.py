@@ -124,8 +124,7 @@ def check_segments(
         )
         for name, segment in planned.segments.items()
     }
-    run = Run(reference, values)
-    run.steps(schedule(planned.plan))
+    Run(reference, schedule(planned.plan), values).run()
     return checked
 
 

@@ -5,10 +5,11 @@ Data types only, shared by build and runtime; nothing here imports torch.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DTYPES", "Image", "InputSpec", "Noise", "TensorSpec"]
+__all__ = ["DTYPES", "Image", "InputSpec", "Noise", "TensorSpec", "fixed_nbytes", "itemsize"]
 
 #: The dtypes a program may hold, by their NumPy names. ``bfloat16`` has no NumPy type of its own;
 #: it never crosses the border of a bundle.
@@ -25,6 +26,8 @@ DTYPES = (
     "float64",
 )
 
+_SIZES = {"bool": 1, "bfloat16": 2}
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -39,6 +42,21 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one number of a dtype of :data:`DTYPES`."""
+    return _SIZES.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
+
+
+def fixed_nbytes(spec: TensorSpec) -> int | None:
+    """Bytes of a tensor; None unless every dimension is a number."""
+    size = itemsize(spec.dtype)
+    for dim in spec.shape:
+        if not isinstance(dim, int):
+            return None
+        size *= dim
+    return size
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.tables import passes_table, size_text
-from partitioner.plan import Call, Loop, Plan, Step
+from partitioner.plan import Call, Loop, Step, rescheduled
+
+if TYPE_CHECKING:
+    from partitioner.buffers import MemoryUse
 
 __all__ = ["command"]
 
@@ -29,16 +32,23 @@ def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None
     """
     from partitioner.artifacts.bundle import Bundle
     from partitioner.artifacts.codec import encode
+    from partitioner.buffers import measure
 
     opened = Bundle.open(bundle, "never")
     if check:
         opened.check()
-    document = {"digest": opened.digest, "checked": check, **encode(opened.manifest)}
+    manifest = opened.manifest
+    document = {"digest": opened.digest, "checked": check, **encode(manifest)}
+    # Made anew: the figures of old bundles, and of those made by other rules, are not those of
+    # this runtime.
+    document["memory"] = encode(measure(manifest.plan))
     rows = opened.manifest.report.get("passes", []) if show_passes else []
     emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(rows)]))
 
 
 def _lines(bundle: Any) -> Iterator[str]:
+    from partitioner.buffers import measure
+
     manifest = bundle.manifest
     total = sum(blob.size for blob in manifest.blobs)
     yield f"{manifest.name} {manifest.version}  for {manifest.target}  {size_text(total)}"
@@ -52,13 +62,16 @@ def _lines(bundle: Any) -> Iterator[str]:
     draws = sum(group.repeat * len(group.draws) for group in manifest.plan.draws)
     if draws:
         yield f"random   {draws} draws from the request's seed"
+    use = measure(manifest.plan)
+    yield from _memory(use)
     yield "plan"
-    yield from _steps(manifest, manifest.plan, manifest.plan.steps, 1)
+    yield from _steps(manifest, use.loops, manifest.plan.steps, 1)
     for index, variant in enumerate(manifest.variants):
         chosen = ", ".join(f"{name}={value}" for name, value in variant.options.items())
         trips = ", ".join(f"{loop} x {count}" for loop, count in variant.trips.items())
         own = f"{len(variant.constants)} own tables" if index else "taken if none is chosen"
-        yield f"variant  {chosen}: {trips}, {own}"
+        needs = measure(rescheduled(manifest.plan, variant.trips, variant.repeats)).peak
+        yield f"variant  {chosen}: {trips}, {own}, a run takes {size_text(needs)}"
     yield "built with  " + ", ".join(f"{k} {v}" for k, v in manifest.toolchain.items())
     yield "options  " + ", ".join(f"{k}={v}" for k, v in manifest.options.items())
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
@@ -66,8 +79,25 @@ def _lines(bundle: Any) -> Iterator[str]:
         yield f"warning  {warning}"
 
 
-def _steps(manifest: Any, plan: Plan, steps: tuple[Step, ...], depth: int) -> Iterator[str]:
-    indent = "  " * depth
+def _memory(use: MemoryUse) -> Iterator[str]:
+    """What a run takes beside the backends' own memory and the weights."""
+    waste = f", {use.arena / use.alive:.3f} x what is alive at a time" if use.alive else ""
+    loose = f", results of host ops {size_text(use.loose)}" if use.loose else ""
+    more = f", and {use.unsized} values whose size the data decide" if use.unsized else ""
+    yield (
+        f"memory   {size_text(use.peak)} a run: arena {size_text(use.arena)}{waste}; "
+        f"outputs {size_text(use.outputs)}{loose}{more}"
+    )
+    yield (
+        f"         before it: inputs {size_text(use.inputs)}, draws {size_text(use.draws)}, "
+        f"mapped constants {size_text(use.constants)}"
+    )
+
+
+def _steps(
+    manifest: Any, needs: Mapping[str, int], steps: tuple[Step, ...], depth: int
+) -> Iterator[str]:
+    indent, plan = "  " * depth, manifest.plan
     for step in steps:
         if isinstance(step, Call):
             info = plan.segments[step.segment]
@@ -79,5 +109,6 @@ def _steps(manifest: Any, plan: Plan, steps: tuple[Step, ...], depth: int) -> It
             yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
-            yield f"{indent}{step.name} x {step.trips}  carries {carried}"
-            yield from _steps(manifest, plan, step.body, depth + 1)
+            most = size_text(needs[step.name])
+            yield f"{indent}{step.name} x {step.trips}  carries {carried}  needs {most}"
+            yield from _steps(manifest, needs, step.body, depth + 1)

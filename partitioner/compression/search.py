@@ -144,7 +144,7 @@ def _recorded(
         )
         for name, segment in planned.segments.items()
     }
-    Run(cast(Any, recorders), values).steps(schedule(planned.plan))
+    Run(cast(Any, recorders), schedule(planned.plan), values).run()
     return recorders
 
 

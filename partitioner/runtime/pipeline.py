@@ -147,9 +147,7 @@ class Pipeline:
             chosen, given = self._schedules.choose(self._merged(given or {}, inputs, noise))
             replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
             values = self._start(chosen, given, _seed(seed), replaced)
-            run = Run(self._executables, values, callback, observe)
-            run.steps(chosen.steps)
-            return run.outputs(chosen.plan.outputs)
+            return self._run(chosen, values, callback, observe)
 
     def close(self) -> None:
         """Wait for running calls to end and give back memory; later calls are refused.
@@ -182,6 +180,28 @@ class Pipeline:
         return (
             f"<Pipeline{state} {self.manifest.name} {self.digest[:19]} ({inputs}) -> ({outputs})>"
         )
+
+    def _run(
+        self,
+        chosen: Schedule,
+        values: Mapping[str, Array],
+        callback: Callback | None,
+        observe: Observer | None,
+    ) -> dict[str, Array]:
+        arenas = self._schedules.arenas
+        arena = arenas.take()
+        try:
+            run = Run(
+                self._executables,
+                chosen.scheduled,
+                values,
+                arena=arena,
+                callback=callback,
+                observe=observe,
+            )
+            return run.run()
+        finally:
+            arenas.give_back(arena)
 
     def _merged(
         self, given: Mapping[str, Any], inputs: Mapping[str, Any], noise: Any

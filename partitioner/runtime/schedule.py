@@ -1,191 +1,189 @@
-"""When each value of a plan is needed for the last time, computed once when a bundle is loaded.
+"""What a run does step by step, computed once when a bundle is loaded.
 
-A schedule is the plan's steps again, each with the values to drop after it, and for each output
-of a call where it is written: into a buffer of the run, straight into a row of the array that
-collects it, or wherever the backend puts it (a size that only the data decide).
+A schedule is the plan's steps again, each with what memory asks of it: which values of a loop take
+their places in turn, which are written straight into the row of what collects them, which are
+copied, and which arrays are let go because the buffer plan does not own them (results of host ops,
+values whose size only the data decide).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from partitioner.plan import Call, Carry, Loop, Plan, Slice, Step
+from partitioner.buffers import BufferPlan, plan_buffers
+from partitioner.buffers.timeline import Moment, timeline, written
+from partitioner.plan import Call, Carry, Loop, Plan, Slice
 
-__all__ = ["CallStep", "Collected", "LoopStep", "OutputPlace", "ScheduledStep", "schedule"]
+__all__ = ["CallStep", "LoopStep", "Ring", "Scheduled", "ScheduledStep", "schedule"]
+
+#: A loop whose values take their places in turn comes back to the same places after so many trips
+#: at most for its calls to stay bound to them; else they are bound anew.
+_MAX_PERIOD = 12
 
 
 @dataclass(frozen=True, slots=True)
-class OutputPlace:
-    """Where a call writes one output.
-
-    Args:
-        value: its id.
-        dtype: NumPy name.
-        shape: None where only the data decide.
-        row_of: id of the collecting array whose row this output is, if it is one.
-    """
+class Ring:
+    """The places of a value, taken in turn as :class:`partitioner.buffers.BufferPlan` says."""
 
     value: str
-    dtype: str
-    shape: tuple[int, ...] | None
-    row_of: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """``result`` collects ``inner`` of every trip; ``copied`` unless a call writes it there.
-
-    ``shape`` is that of the result: None where only the data decide.
-    """
-
-    inner: str
-    result: str
-    dtype: str
-    shape: tuple[int, ...] | None
-    copied: bool
+    places: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """Run a segment, then drop values."""
+    """Run a segment, then let values go. ``index`` tells it from other calls."""
 
+    index: int
     segment: str
     inputs: tuple[str, ...]
-    outputs: tuple[OutputPlace, ...]
+    outputs: tuple[str, ...]
     drop: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LoopStep:
-    """Run a body ``trips`` times, then drop values.
+    """Run a body ``trips`` times, then let values go.
 
-    ``unread`` are values of a trip's start that nothing in the body reads; ``leftover`` those of
-    the trip that are still there at its end: next values, and what is collected by copy.
+    Args:
+        index: tells it from other loops.
+        rings: what takes its places in turn; also what stands in the present place of a value of
+            a loop around this one.
+        rows: (value, result): calls write the value straight into its row of the result.
+        copied: (value, result): the value is copied there at the end of a trip.
+        gathered: likewise, where only the data decide the result's size.
+        period: trips after which all values are in the same places again; 1 if that is too long.
+        drop_inside: values of a trip that are let go at its end.
     """
 
+    index: int
     name: str
     trips: int
     carries: tuple[Carry, ...]
     slices: tuple[Slice, ...]
-    collected: tuple[Collected, ...]
+    rings: tuple[Ring, ...]
+    rows: tuple[tuple[str, str], ...]
+    copied: tuple[tuple[str, str], ...]
+    gathered: tuple[tuple[str, str], ...]
+    period: int
     body: tuple[ScheduledStep, ...]
-    unread: tuple[str, ...]
-    leftover: tuple[str, ...]
+    drop_inside: tuple[str, ...]
     drop: tuple[str, ...]
 
 
 ScheduledStep = CallStep | LoopStep
 
 
-def schedule(plan: Plan) -> tuple[ScheduledStep, ...]:
-    """Schedule a plan, one of a manifest that has been read and so is known to be sound."""
-    drawn = (draw.value for group in plan.draws for draw in group.draws)
-    start = (*plan.inputs.values(), *plan.constants, *drawn)
-    return _sequence(plan, plan.steps, start, plan.outputs.values(), {})
-
-
-def _sequence(
-    plan: Plan,
-    steps: Sequence[Step],
-    start: Iterable[str],
-    keep: Iterable[str],
-    rows: dict[str, str],
-) -> tuple[ScheduledStep, ...]:
-    """Schedule steps that run one after the other.
+@dataclass(frozen=True, eq=False)
+class Scheduled:
+    """A plan, ready to run.
 
     Args:
-        start: values that exist before the steps and may be dropped by them.
-        keep: values that are needed after the steps.
-        rows: outputs that are rows of a collecting array: value id -> id of the array.
+        buffers: where its values stand.
+        steps: in order.
+        fixed: value id -> its storage, for values that always stand in the same one.
+        outputs: output name -> value id.
+        fresh: ids of values whose arrays can be given to the caller as they are.
     """
-    droppable = {*start, *(value for step in steps for value in _writes(step))}
-    needed = set(keep)
-    scheduled: list[ScheduledStep] = []
-    for step in reversed(steps):
-        touched = dict.fromkeys((*_reads(step), *_writes(step)))
-        drop = tuple(value for value in touched if value in droppable and value not in needed)
-        scheduled.append(_scheduled(plan, step, drop, rows))
-        needed.update(_reads(step))
-    return tuple(reversed(scheduled))
+
+    buffers: BufferPlan
+    steps: tuple[ScheduledStep, ...]
+    fixed: dict[str, int]
+    outputs: dict[str, str]
+    fresh: frozenset[str]
 
 
-def _scheduled(
-    plan: Plan, step: Step, drop: tuple[str, ...], rows: dict[str, str]
-) -> ScheduledStep:
-    if isinstance(step, Loop):
-        return _loop(plan, step, drop)
-    places = tuple(
-        OutputPlace(value, plan.values[value].dtype, _static(plan, value), rows.get(value))
-        for value in step.outputs
-    )
-    return CallStep(step.segment, step.inputs, places, drop)
+def schedule(plan: Plan) -> Scheduled:
+    """Schedule a plan, one of a manifest that has been read and so is known to be sound."""
+    buffers = plan_buffers(plan)
+    maker = _Maker(buffers)
+    moments = timeline(plan.steps)
+    steps = maker.sequence(moments, plan.outputs.values())
+    fixed = {
+        value: ring[0]
+        for value, ring in buffers.places.items()
+        if len(ring) == 1 and isinstance(ring[0], int)
+    }
+    return Scheduled(buffers, steps, fixed, plan.outputs, frozenset(_fresh(plan, buffers)))
 
 
-def _loop(plan: Plan, loop: Loop, drop: tuple[str, ...]) -> LoopStep:
-    rows = _direct_rows(plan, loop)
-    collected = tuple(
-        Collected(
-            stacked.inner,
-            stacked.result,
-            plan.values[stacked.result].dtype,
-            _static(plan, stacked.result),
-            copied=rows.get(stacked.inner) != stacked.result,
+def _fresh(plan: Plan, buffers: BufferPlan) -> Iterator[str]:
+    for step in plan.steps:
+        for value in written(step):
+            # A last carried value of unknown size may be the array that a loop started with.
+            final = not isinstance(step, Call) and any(c.final == value for c in step.carries)
+            if not final or value in buffers.places:
+                yield value
+
+
+class _Maker:
+    def __init__(self, buffers: BufferPlan) -> None:
+        self.buffers = buffers
+        self.count = 0
+
+    def next_index(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def is_owned(self, value: str) -> bool:
+        """Whether the buffer plan owns the memory, so that letting the value go frees nothing."""
+        return value in self.buffers.places or value in self.buffers.rows
+
+    def sequence(
+        self, moments: Sequence[Moment], kept: Iterable[str], start: Iterable[str] = ()
+    ) -> tuple[ScheduledStep, ...]:
+        """Schedule steps that run one after the other.
+
+        Args:
+            kept: values that are needed after the steps.
+            start: values that exist before the steps and may be dropped by them.
+        """
+        droppable = {*start, *(value for moment in moments for value in written(moment.step))}
+        needed = set(kept)
+        drops: list[tuple[str, ...]] = []
+        for moment in reversed(moments):
+            touched = dict.fromkeys((*moment.reads, *written(moment.step)))
+            free = (v for v in touched if v in droppable and v not in needed)
+            drops.append(tuple(value for value in free if not self.is_owned(value)))
+            needed.update(moment.reads)
+        return tuple(map(self.step, moments, reversed(drops)))
+
+    def step(self, moment: Moment, drop: tuple[str, ...]) -> ScheduledStep:
+        step = moment.step
+        if isinstance(step, Loop):
+            return self.loop(step, moment, drop)
+        return CallStep(self.next_index(), step.segment, step.inputs, step.outputs, drop)
+
+    def loop(self, loop: Loop, moment: Moment, drop: tuple[str, ...]) -> LoopStep:
+        places, rows = self.buffers.places, self.buffers.rows
+        local = [value for inner in moment.body for value in written(inner.step)]
+        rings = tuple(Ring(value, places[value]) for value in local if self.moves(value))
+        pairs = [(part.inner, part.result) for part in loop.stacked]
+        direct = [pair for pair in pairs if rows.get(pair[0]) == pair[1]]
+        rest = [pair for pair in pairs if rows.get(pair[0]) != pair[1]]
+        start = [part.inner for part in (*loop.carries, *loop.slices)]
+        kept = {c.next for c in loop.carries} | {value for value, _ in rest}
+        body = self.sequence(moment.body, kept, start)
+        dropped = {value for inner in body for value in inner.drop}
+        period = math.lcm(*(len(ring.places) for ring in rings))
+        return LoopStep(
+            self.next_index(),
+            loop.name,
+            loop.trips,
+            loop.carries,
+            loop.slices,
+            rings,
+            tuple(direct),
+            tuple(pair for pair in rest if pair[1] in places),
+            tuple(pair for pair in rest if pair[1] not in places),
+            period if period <= _MAX_PERIOD else 1,
+            body,
+            tuple(v for v in (*start, *local) if not self.is_owned(v) and v not in dropped),
+            drop,
         )
-        for stacked in loop.stacked
-    )
-    start = tuple(part.inner for part in (*loop.carries, *loop.slices))
-    keep = {c.next for c in loop.carries} | {c.inner for c in collected if c.copied}
-    local = {*start, *(value for step in loop.body for value in _writes(step))}
-    read = {value for step in loop.body for value in _reads(step)}
-    return LoopStep(
-        loop.name,
-        loop.trips,
-        loop.carries,
-        loop.slices,
-        collected,
-        _sequence(plan, loop.body, start, keep, rows),
-        unread=tuple(value for value in start if value not in read and value not in keep),
-        leftover=tuple(sorted(keep & local)),
-        drop=drop,
-    )
 
-
-def _direct_rows(plan: Plan, loop: Loop) -> dict[str, str]:
-    """Collected values that a call of the body can write into their row: id -> result id."""
-    written = {v for step in loop.body if isinstance(step, Call) for v in step.outputs}
-    rows: dict[str, str] = {}
-    for stacked in loop.stacked:
-        if stacked.inner in written and _static(plan, stacked.result) is not None:
-            rows.setdefault(stacked.inner, stacked.result)
-    return rows
-
-
-def _static(plan: Plan, value: str) -> tuple[int, ...] | None:
-    shape = plan.values[value].shape
-    known = tuple(dim for dim in shape if isinstance(dim, int))
-    return known if len(known) == len(shape) else None
-
-
-def _writes(step: Step) -> Iterator[str]:
-    """What a step leaves for those after it."""
-    if isinstance(step, Call):
-        yield from step.outputs
-        return
-    yield from (carry.final for carry in step.carries if carry.final is not None)
-    yield from (stacked.result for stacked in step.stacked)
-
-
-def _reads(step: Step) -> Iterator[str]:
-    """What a step needs from those before it."""
-    if isinstance(step, Call):
-        yield from step.inputs
-        return
-    yield from (carry.init for carry in step.carries)
-    yield from (part.source for part in step.slices)
-    inside = {part.inner for part in (*step.carries, *step.slices)}
-    inside.update(value for inner in step.body for value in _writes(inner))
-    used = [value for inner in step.body for value in _reads(inner)]
-    used += [carry.next for carry in step.carries]
-    used += [stacked.inner for stacked in step.stacked]
-    yield from (value for value in dict.fromkeys(used) if value not in inside)
+    def moves(self, value: str) -> bool:
+        """Whether a value has more than one place, or stands in that of one that has."""
+        ring = self.buffers.places.get(value, ())
+        return len(ring) > 1 or any(isinstance(place, str) for place in ring)

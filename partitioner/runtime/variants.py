@@ -10,7 +10,8 @@ import numpy as np
 
 from partitioner.errors import InputError
 from partitioner.plan import Plan, rescheduled
-from partitioner.runtime.schedule import ScheduledStep, schedule
+from partitioner.runtime.arena import Arenas
+from partitioner.runtime.schedule import Scheduled, schedule
 from partitioner.specs import InputSpec
 
 if TYPE_CHECKING:
@@ -28,20 +29,20 @@ class Schedule:
     Attributes:
         options: that choose it.
         plan: with its trips.
-        steps: of the plan.
+        scheduled: the plan, ready to run.
         constants: value id -> array.
         inputs: of the bundle.
     """
 
     options: dict[str, Any]
     plan: Plan
-    steps: tuple[ScheduledStep, ...]
+    scheduled: Scheduled
     constants: dict[str, Array]
     inputs: tuple[InputSpec, ...]
 
 
 class Schedules:
-    """All schedules of a bundle.
+    """All schedules of a bundle, and the memory for runs of any of them.
 
     Args:
         manifest: of the bundle.
@@ -65,6 +66,7 @@ class Schedules:
             self._all.append(
                 Schedule(variant.options, changed, schedule(changed), {**constants, **own}, inputs)
             )
+        self.arenas = Arenas([one.scheduled for one in self._all])
 
     @property
     def options(self) -> list[dict[str, Any]]:
@@ -97,6 +99,7 @@ class Schedules:
         """Give back what the schedules hold."""
         for one in self._all:
             one.constants.clear()
+        self.arenas.clear()
 
 
 def _fits(options: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

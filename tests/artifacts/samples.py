@@ -23,6 +23,7 @@ from partitioner.artifacts.manifest import (
     Variant,
 )
 from partitioner.artifacts.writer import BundleWriter
+from partitioner.buffers import measure
 from partitioner.plan import (
     Call,
     Carry,
@@ -33,6 +34,7 @@ from partitioner.plan import (
     SegmentInfo,
     Slice,
     Stacked,
+    rescheduled,
 )
 from partitioner.specs import Image, InputSpec, Noise, TensorSpec
 
@@ -98,8 +100,10 @@ def manifest() -> Manifest:
                 (2, 1),
                 {"ids": ref(TABLES, 96, 24)},
                 dataclasses.replace(_parity(), segments=()),
+                measure(rescheduled(_plan(), {"outer": 3, "inner": 1}, (2, 1))),
             ),
         ),
+        memory=measure(_plan()),
     )
 
 

@@ -12,11 +12,10 @@ from partitioner.artifacts.names import (
     check_label,
     check_spec,
     check_text,
-    itemsize,
     nbytes_of,
 )
 from partitioner.errors import BundleError
-from partitioner.specs import DTYPES, TensorSpec
+from partitioner.specs import DTYPES, TensorSpec, itemsize
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

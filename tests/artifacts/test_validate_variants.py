@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from partitioner.artifacts.manifest import Manifest
 from partitioner.errors import BundleError
 from tests.artifacts.edits import edited
+from tests.artifacts.samples import manifest
 
 SECOND = "variants/1"
 
@@ -21,6 +23,10 @@ def refused(*edits: tuple[str, Any]) -> str:
 
 def _code(constants: dict[str, Any]) -> dict[str, Any]:
     return {"code": constants["ids"]}
+
+
+def _memory(nothing: None) -> Any:
+    return json.loads(manifest().to_json())["memory"]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,8 @@ def _code(constants: dict[str, Any]) -> dict[str, Any]:
         ((f"{SECOND}/constants", _code), "which is no constant of the plan"),
         ((f"{SECOND}/constants/ids/offset", 10**6), "takes 24 bytes from 1000000"),
         ((f"{SECOND}/parity/seed", -1), "negative seed"),
+        ((f"{SECOND}/memory/peak", 1), "is said to take 1 bytes a run"),
+        (("variants/0/memory", _memory), "the first variant is not the bundle's own plan"),
         (("variants/0/trips/inner", 1), "the first variant is not the bundle's own plan"),
         (("variants/0/repeats/0", 2), "the first variant is not the bundle's own plan"),
     ],

@@ -137,6 +137,5 @@ def run_by_runtime(planned: Planned, program: Program, inputs: Tensors) -> dict[
         value: np.ascontiguousarray(tensor.numpy())
         for value, tensor in start(planned, program, inputs).items()
     }
-    run = Run(executables, values)
-    run.steps(schedule(planned.plan))
-    return {k: torch.from_numpy(v) for k, v in run.outputs(planned.plan.outputs).items()}
+    outputs = Run(executables, schedule(planned.plan), values).run()
+    return {k: torch.from_numpy(v) for k, v in outputs.items()}
