@@ -61,9 +61,7 @@ def _plan(document: Document, show_passes: bool) -> Iterator[str]:
 # --- the steps ----------------------------------------------------------------------------------
 
 
-def _steps(
-    steps: Sequence[Document], segments: dict[str, Document], depth: int
-) -> Iterator[str]:
+def _steps(steps: Sequence[Document], segments: dict[str, Document], depth: int) -> Iterator[str]:
     indent = "  " * depth
     for step in steps:
         border = step["border"]

@@ -152,7 +152,7 @@ class _Explaining:
 
     def order_reason(self, before: Step, after: Step) -> str:
         """Two segments of one backend and graph that are not one."""
-        makers = {value: segment for value, segment in self.makers(self.planned.plan.steps)}
+        makers = dict(self.makers(self.planned.plan.steps))
         waits = [makers[v] for v in _reads(after) if v in makers and makers[v] != _name(before)]
         if waits:
             others = ", ".join(dict.fromkeys(waits))

@@ -190,9 +190,7 @@ def host_of(target: Target) -> Device:
 
 def devices_of(planned: Planned, target: Target) -> dict[str, Device]:
     """Segment -> its device."""
-    return {
-        name: target.device_of(info.backend) for name, info in planned.plan.segments.items()
-    }
+    return {name: target.device_of(info.backend) for name, info in planned.plan.segments.items()}
 
 
 # --- segments -----------------------------------------------------------------------------------
@@ -247,9 +245,7 @@ def _segment(
 def segment_ops(segment: Segment) -> list[fx.Node]:
     """The aten ops of a segment's graph, in order."""
     return [
-        node
-        for node in segment.graph.nodes
-        if node.op == "call_function" and not is_getitem(node)
+        node for node in segment.graph.nodes if node.op == "call_function" and not is_getitem(node)
     ]
 
 

@@ -155,9 +155,7 @@ class _Walk:
         found.sort(key=lambda c: (order[c.value], c.end))
         for value, home in self.homes.items():
             places.setdefault(value, {home})
-        return Flow(
-            dict(self.calls), _frozen(places), self.makers, _frozen(readers), tuple(found)
-        )
+        return Flow(dict(self.calls), _frozen(places), self.makers, _frozen(readers), tuple(found))
 
     def sources(self, value: str, times: int, seen: set[str]) -> list[tuple[str, int]]:
         """The values that have a home and are read under this name, and how often each."""

@@ -20,8 +20,8 @@ __all__ = [
     "nbytes_of",
     "placeholders",
     "reachable_graphs",
-    "runs_of_graphs",
     "results_of",
+    "runs_of_graphs",
 ]
 
 #: Stands for a size that only the data decide: larger than any that is known.

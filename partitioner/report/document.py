@@ -5,24 +5,23 @@ Its form is described in ``docs/plan.md``. Keys are only added within one :data:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from partitioner.capture.sources import portable
 from partitioner.frontend import Prepared, missing_backends
 from partitioner.passes.costs import program_cost
-from partitioner.passes.ops import op_name
 from partitioner.plan import Loop, Plan, Step
-from partitioner.planning.borders import Border, explain_borders, nodes_of_segments
+from partitioner.planning.borders import Border, explain_borders
 from partitioner.planning.estimate import PlanEstimate, estimate_plan
 from partitioner.planning.fallbacks import find_fallbacks, preferred_backend
-from partitioner.planning.graphs import is_structural
 from partitioner.planning.plan import Planned
 from partitioner.program import Program
 from partitioner.report.formats import FORMAT, VERSION
+from partitioner.report.groups import node_groups
 
-__all__ = ["describe", "describe_several", "node_groups"]
+__all__ = ["describe", "describe_several"]
 
 
 def describe(prepared: Prepared) -> dict[str, Any]:
@@ -30,8 +29,14 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     planned, program, target = prepared.planned, prepared.program, prepared.target
     plan, captured = planned.plan, prepared.captured
     estimate = estimate_plan(planned, program, target, prepared.scale)
-    borders = {(b.before, b.after): b for b in explain_borders(planned, program, target)}
-    fallbacks = find_fallbacks(planned, program, target, estimate)
+    borders = {
+        (b.before, b.after): replace(b, source=portable(b.source))
+        for b in explain_borders(planned, program, target)
+    }
+    fallbacks = [
+        replace(f, source=portable(f.source))
+        for f in find_fallbacks(planned, program, target, estimate)
+    ]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -46,7 +51,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "segments": _segments(planned, program, estimate),
         "fallbacks": [asdict(fallback) for fallback in fallbacks],
         "estimate": None if estimate is None else _estimate(estimate),
-        "loops": [asdict(loop) for loop in captured.loops],
+        "loops": [{**asdict(loop), "source": portable(loop.source)} for loop in captured.loops],
         "warnings": [
             *captured.warnings,
             *(
@@ -82,9 +87,7 @@ def _steps(
         }
 
 
-def _loop(
-    plan: Plan, step: Loop, borders: Mapping[tuple[str, str], Border]
-) -> dict[str, Any]:
+def _loop(plan: Plan, step: Loop, borders: Mapping[tuple[str, str], Border]) -> dict[str, Any]:
     return {
         "loop": step.name,
         "trips": step.trips,
@@ -110,7 +113,7 @@ def _segments(
             "nodes": info.nodes,
             **_work(planned, program, name),
             "stages": list(info.stages),
-            "sources": list(info.sources),
+            "sources": [portable(source) for source in info.sources],
             "inputs": [[label, str(spec)] for label, spec in info.inputs],
             "outputs": [[label, str(spec)] for label, spec in info.outputs],
             "split": planned.splits.get(name, ""),
@@ -141,28 +144,6 @@ def _work(planned: Planned, program: Program, name: str) -> dict[str, int]:
         "weight_bytes": sum(program.constants[str(target)].nbytes for target in read),
         "instructions": sum(map(instructions, (n for n in nodes if "type" in n.meta))),
     }
-
-
-def node_groups(planned: Planned) -> dict[str, list[dict[str, Any]]]:
-    """What each segment holds: ops by name, source line and stage, and how many of each.
-
-    Names of nodes change with every edit of a model; these do not, so plans are compared by them.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, nodes in nodes_of_segments(planned).items():
-        counts = Counter(
-            (
-                str(node.args[0]) if is_structural(node) else op_name(node),
-                str(node.meta.get("source", "")),
-                str(node.meta.get("stage", "")),
-            )
-            for node in nodes
-        )
-        found[name] = [
-            {"op": op, "source": source, "stage": stage, "count": count}
-            for (op, source, stage), count in counts.items()
-        ]
-    return found
 
 
 # --- the estimate -------------------------------------------------------------------------------

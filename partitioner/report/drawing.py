@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import fx
 
 from partitioner.buffers.timeline import Moment, timeline, written
+from partitioner.capture.sources import portable
 from partitioner.frontend import Prepared
 from partitioner.passes.costs import operations
 from partitioner.passes.ops import op_name
@@ -73,7 +74,7 @@ def draw(prepared: Prepared) -> dict[str, Any]:
             plan,
             timeline(plan.steps),
             {**given, **dict.fromkeys(drawn, "random numbers")},
-            dict.fromkeys(plan.outputs.values()),
+            {value: name for name, value in plan.outputs.items()},
         ),
     }
 
@@ -139,7 +140,7 @@ class _SegmentDrawing:
             "n": original.name,
             "o": self.texts.add(op_name(node)),
             "t": self.texts.add(_types(node)),
-            "s": self.texts.add(str(node.meta.get("source", ""))),
+            "s": self.texts.add(portable(str(node.meta.get("source", "")))),
             "g": self.texts.add(str(node.meta.get("stage", ""))),
             "a": self.texts.add(_arguments(node)),
             "i": self.texts.add(", ".join(_types(n) for n in node.all_input_nodes)),
@@ -194,13 +195,13 @@ def _arguments(node: fx.Node) -> str:
 
 
 def _scope(
-    plan: Plan, moments: Sequence[Moment], given: Mapping[str, str], wanted: Iterable[str]
+    plan: Plan, moments: Sequence[Moment], given: Mapping[str, str], wanted: Mapping[str, str]
 ) -> dict[str, Any]:
     """One level of the plan.
 
     Args:
         given: what comes in from above: value -> what it is called there.
-        wanted: values that go out.
+        wanted: what goes out, likewise.
 
     Returns:
         ``links``: from, to (indices of steps; -1 for what comes in, the number of steps for what
@@ -221,7 +222,7 @@ def _scope(
         link(value, len(moments))
     return {
         "given": [[value, name, str(plan.values[value])] for value, name in given.items()],
-        "wanted": [[value, str(plan.values[value])] for value in wanted],
+        "wanted": [[value, name, str(plan.values[value])] for value, name in wanted.items()],
         "steps": [_step(plan, moment) for moment in moments],
         "links": [[*ends, list(values.items())] for ends, values in links.items()],
     }
@@ -236,13 +237,16 @@ def _step(plan: Plan, moment: Moment) -> dict[str, Any]:
         **{part.inner: f"a row of {part.source}" for part in step.slices},
         **dict.fromkeys(moment.free, "the same in every trip"),
     }
-    wanted = dict.fromkeys([c.next for c in step.carries] + [s.inner for s in step.stacked])
+    wanted = {
+        **{part.inner: "collected" for part in step.stacked},
+        **{carry.next: "carried" for carry in step.carries},
+    }
     return {
         "loop": step.name,
         "trips": step.trips,
         "carries": [[c.inner, c.next, str(plan.values[c.inner])] for c in step.carries],
-        "slices": [[part.source, str(plan.values[part.inner])] for part in step.slices],
+        "slices": [[p.source, p.inner, str(plan.values[p.inner])] for p in step.slices],
         "invariants": [[value, str(plan.values[value])] for value in moment.free],
-        "stacked": [[part.result, str(plan.values[part.result])] for part in step.stacked],
+        "stacked": [[p.result, p.inner, str(plan.values[p.result])] for p in step.stacked],
         "body": _scope(plan, moment.body, given, wanted),
     }

@@ -21,8 +21,9 @@ class NodeView {
     this.spans = item.drawing.edges.map(([from, to]) => [item.drawing.nodes[from].y, item.drawing.nodes[to].y]);
   }
 
+  // The host takes host ops only; that it refuses an op says nothing.
   refused(node) {
-    return node.k === "op" && this.context.plan.drawing.verdicts[node.v].some(([, code]) => code);
+    return node.k === "op" && this.context.plan.drawing.verdicts[node.v].some(([backend, code]) => code && backend !== "host");
   }
 
   silhouette(refused) {

@@ -22,6 +22,7 @@ const Panel = (() => {
     parts.push(...plan.warnings.map((warning) => element("p", { class: "warning" }, warning)));
     parts.push(...(plan.estimate ? estimate(plan.estimate) : [quiet("This target has no figures, so nothing is estimated.")]));
     parts.push(...fallbacks(plan, context), ...segments(plan, context), ...comparison(context));
+    if (plan.estimate) parts.push(...about(plan.estimate));
     return parts;
   }
 
@@ -32,9 +33,6 @@ const Panel = (() => {
       figure("requests a second", Format.count(own.requests_s), `${own.bottleneck} is the bottleneck`),
       price ? figure("a million requests", `${Number(price.per_million.toPrecision(4))} ${price.currency}`, `${price.per_hour} ${price.currency} an hour, ${price.date}`) : figure("a million requests", "not known", own.no_price),
       figure("transfers a request", own.transfers.reduce((sum, one) => sum + one.times, 0), Format.bytes(own.transfers.reduce((sum, one) => sum + one.times * one.nbytes, 0))))];
-    parts.push(quiet("By the target's peak figures; nothing was measured."));
-    parts.push(...own.unknown.map((text) => quiet(`Not included: ${text}.`)));
-    if (price) parts.push(quiet(`Price: ${price.terms}. `, price.source));
     parts.push(heading("Memory of one copy"));
     for (const device of own.devices) {
       parts.push(element("p", {}, `${device.name}: ${Format.bytes(device.memory.total)} of ${Format.bytes(device.memory_bytes)}${device.fits ? "" : " — too much"}`));
@@ -42,6 +40,13 @@ const Panel = (() => {
       parts.push(quiet(`weights ${Format.bytes(device.memory.weights)}, values ${Format.bytes(device.memory.values)}, inputs and tables ${Format.bytes(device.memory.given)}; ${Format.plural(device.copies, "copy").replace("copys", "copies")} at a time`));
     }
     return parts;
+  }
+
+  function about(own) {
+    const notes = ["Seconds are those of the target's peak figures; nothing was measured."];
+    notes.push(...own.unknown.map((text) => `Not included: ${text}.`));
+    if (own.price) notes.push(`Price: ${own.price.terms}; ${own.price.date}; ${own.price.source}`);
+    return [heading("About these figures"), element("ul", { class: "quiet" }, ...notes.map((note) => element("li", {}, note)))];
   }
 
   function fallbacks(plan, context) {
@@ -127,9 +132,9 @@ const Panel = (() => {
     const step = context.loops.get(name);
     const parts = [back(context), element("h2", {}, `${name} × ${step.trips}`), element("p", {}, `The body runs ${step.trips} times and is compiled once.`)];
     parts.push(heading("Carried from trip to trip"), values(step.carries.map(([inner, , type]) => [inner, type])));
-    if (step.slices.length) parts.push(heading("A row a trip of"), values(step.slices));
+    if (step.slices.length) parts.push(heading("A row a trip of"), values(step.slices.map(([source, , type]) => [source, type])));
     if (step.invariants.length) parts.push(heading("The same in every trip"), values(step.invariants));
-    if (step.stacked.length) parts.push(heading("Collected"), values(step.stacked));
+    if (step.stacked.length) parts.push(heading("Collected"), values(step.stacked.map(([result, , type]) => [result, type])));
     return parts;
   }
 

@@ -51,20 +51,29 @@ const Scene = (() => {
     return { kind: "terminal", side, chips, owner, scope, width: Math.max(0, x - 12), height: TERMINAL };
   }
 
+  // Values beyond the first few share a chip.
+  function chipsOf(values, kind, text) {
+    const chips = values.slice(0, CHIPS).map((value) => ({ text: Format.cut(text(value), 42), kind, values: [value[0]] }));
+    const rest = values.slice(CHIPS);
+    if (rest.length) chips.push({ text: `and ${rest.length} more`, kind, values: rest.map(([value]) => value) });
+    return chips;
+  }
+
   function mainChips(scope, side) {
-    const values = side === "in" ? scope.given.map(([value, name, type]) => [name || value, type]) : scope.wanted;
-    const chips = values.slice(0, CHIPS).map(([name, type]) => ({ text: Format.cut(`${name}  ${type}`, 42), kind: side }));
-    if (values.length > CHIPS) chips.push({ text: `and ${values.length - CHIPS} more`, kind: side });
-    return chips.length ? chips : [{ text: side === "in" ? "no inputs" : "no outputs", kind: side }];
+    const chips = chipsOf(side === "in" ? scope.given : scope.wanted, side, ([value, name, type]) => `${name || value}  ${type}`);
+    return chips.length ? chips : [{ text: side === "in" ? "no inputs" : "no outputs", kind: side, values: [] }];
   }
 
   function loopChips(loop, side) {
-    const chips = loop.carries.slice(0, CHIPS).map(([, , type], index) => ({ text: Format.cut(type, 40), kind: "carried", carry: index }));
-    if (loop.carries.length > CHIPS) chips.push({ text: `and ${loop.carries.length - CHIPS} more carried`, kind: "carried" });
-    if (side === "in" && loop.slices.length) chips.push({ text: `rows of ${Format.plural(loop.slices.length, "table")}`, kind: "rows" });
-    if (side === "in" && loop.invariants.length) chips.push({ text: Format.plural(loop.invariants.length, "invariant"), kind: "same" });
-    if (side === "out" && loop.stacked.length) chips.push({ text: `${loop.stacked.length} collected`, kind: "stacked" });
-    return chips.length ? chips : [{ text: side === "in" ? "nothing read" : "nothing kept", kind: side }];
+    const chips = chipsOf(loop.carries.map(([inner, next, type]) => [side === "in" ? inner : next, type]), "carried", ([, type]) => type);
+    const add = (list, place, words) => {
+      if (list.length) chips.push({ text: words, kind: "rest", values: list.map((one) => one[place]) });
+    };
+    if (side === "in") {
+      add(loop.slices, 1, `rows of ${Format.plural(loop.slices.length, "table")}`);
+      add(loop.invariants, 0, Format.plural(loop.invariants.length, "invariant"));
+    } else add(loop.stacked, 1, `${loop.stacked.length} collected`);
+    return chips.length ? chips : [{ text: side === "in" ? "nothing read" : "nothing kept", kind: "rest", values: [] }];
   }
 
   function segmentBox(step, plan, expanded) {

@@ -52,31 +52,60 @@ const Shapes = (() => {
   function linkShape(link, places, x, context) {
     const from = places[link.from];
     const to = places[link.to];
-    const start = from.y + from.height;
     const ends = [device(from, context), device(to, context)];
     const moved = ends[0] && ends[1] && ends[0] !== ends[1];
-    const known = link.values.map(([, type]) => Format.typeBytes(type));
-    const total = known.reduce((sum, size) => sum + (size || 0), 0);
-    const label = `${Format.plural(link.values.length, "value")} · ${Format.bytes(total)}${known.includes(null) ? " or more" : ""}`;
-    const path = link.lane === undefined
-      ? `M${x},${start}V${to.y}`
-      : curve(x - from.width / 2, start - Math.min(20, from.height / 2), x + link.x, x - to.width / 2, to.y + Math.min(20, to.height / 2));
-    const group = shape("g", {}, shape("path", { d: path, class: `link${moved ? " transfer" : ""}`, "marker-end": "url(#arrow)" }));
-    group.append(shape("title", {}, link.values.map(([value, type]) => `${value}  ${type}`).join("\n")));
-    if (link.lane === undefined) group.append(text(x + 9, to.y - 17, label, "quiet"));
+    const kind = `link${moved ? " transfer" : ""}`;
+    const group = shape("g", {}, shape("title", {}, link.values.map(([value, type]) => `${value}  ${type}`).join("\n")));
+    const passing = link.lane !== undefined;
+    const lane = passing ? x + link.x : x;
+    const [start, end] = [leave(link, from, lane, group, kind), arrive(link, to, lane, group, kind)];
+    const path = passing ? around(start, lane, end) : `M${start.x},${start.y}V${end.y}`;
+    group.append(shape("path", { d: path, class: kind, "marker-end": end.free ? null : "url(#arrow)" }));
+    if (!passing) group.append(text(x + 9, to.y - 25, amount(link.values), "quiet"));
     return group;
   }
 
-  function curve(x1, y1, lane, x2, y2) {
+  function amount(values) {
+    const known = values.map(([, type]) => Format.typeBytes(type));
+    const total = known.reduce((sum, size) => sum + (size || 0), 0);
+    const size = known.every((one) => one === null) ? "of unknown size" : `· ${Format.bytes(total)}${known.includes(null) ? " or more" : ""}`;
+    return `${Format.plural(values.length, "value")} ${size}`;
+  }
+
+  // Where a link leaves a step. What comes in starts at its chips, which are joined first.
+  function leave(link, from, lane, group, kind) {
+    if (from.kind !== "terminal") {
+      return link.lane === undefined ? { x: lane, y: from.y + from.height } : { x: from.x, y: from.y + from.height - 20 };
+    }
+    const y = from.y + from.height + 10 + 6 * ((link.lane ?? -1) + 1);
+    for (const place of chipPlaces(link, from)) group.append(shape("path", { d: `M${place},${from.y + from.height}V${y}H${lane}`, class: kind }));
+    return { x: lane, y, free: true };
+  }
+
+  function arrive(link, to, lane, group, kind) {
+    if (to.kind !== "terminal") return link.lane === undefined ? { x: lane, y: to.y } : { x: to.x, y: to.y + 20 };
+    const y = to.y - 14 - 6 * ((link.lane ?? -1) + 1);
+    for (const place of chipPlaces(link, to)) group.append(shape("path", { d: `M${lane},${y}H${place}V${to.y}`, class: kind, "marker-end": "url(#arrow)" }));
+    return { x: lane, y, free: true };
+  }
+
+  function chipPlaces(link, terminal) {
+    const values = new Set(link.values.map(([value]) => value));
+    const chips = terminal.chips.filter((chip) => chip.values.some((value) => values.has(value)));
+    return chips.map((chip) => terminal.x + chip.x + chip.width / 2);
+  }
+
+  function around(start, lane, end) {
     const r = 10;
-    return `M${x1},${y1}H${lane + r}Q${lane},${y1} ${lane},${y1 + r}V${y2 - r}Q${lane},${y2} ${lane + r},${y2}H${x2}`;
+    const first = start.free ? `M${lane},${start.y}` : `M${start.x},${start.y}H${lane + r}Q${lane},${start.y} ${lane},${start.y + r}`;
+    return first + (end.free ? `V${end.y}` : `V${end.y - r}Q${lane},${end.y} ${lane + r},${end.y}H${end.x}`);
   }
 
   function border(reason, before, after, x, context) {
     const words = { "host-op": "host op", rejected: reason.code };
     const content = Format.cut(words[reason.kind] || reason.kind, 30);
     const width = 26 + content.length * 6.8;
-    const y = before.y + before.height + 14;
+    const y = before.y + before.height + 18;
     const group = shape("g", { class: `pill ${reason.kind}`, "data-border": `${reason.before} ${reason.after}` });
     group.append(shape("rect", { x: x - width - 10, y, width, height: 22 }), text(x - width / 2 - 10, y + 11.5, content, "middle"));
     group.append(shape("title", {}, reason.reason));
@@ -98,7 +127,7 @@ const Shapes = (() => {
 
   function segment(item, context) {
     const own = context.plan.document.segments[item.name];
-    const group = shape("g", { class: `box ${context.palette(own.backend)}`, "data-segment": item.name });
+    const group = shape("g", { class: `box ${context.palette(own.backend)}${item.open ? " open" : ""}`, "data-segment": item.name });
     group.append(shape("rect", { class: "frame", x: item.x, y: item.y, width: item.width, height: item.height }));
     group.append(text(item.x + 14, item.y + 21, Format.cut(item.name, item.open ? 200 : 32), "strong"));
     group.append(text(item.x + 14, item.y + 42, `${own.backend}${own.device && own.device !== own.backend ? ` on ${own.device}` : ""} · ${Format.plural(own.nodes, "node")}`, "quiet"));
@@ -118,7 +147,7 @@ const Shapes = (() => {
     const whole = context.plan.document.estimate.seconds || 1;
     const part = (estimate.calls * estimate.seconds) / whole;
     const width = 292;
-    group.append(text(item.x + item.width - 14, item.y + 61, `${estimate.calls > 1 ? `${estimate.calls} × ` : ""}${Format.seconds(estimate.seconds)}`, "quiet end"));
+    group.append(text(item.x + 306, item.y + 42, `${estimate.calls > 1 ? `${estimate.calls} × ` : ""}${Format.seconds(estimate.seconds)}`, "quiet end"));
     group.append(shape("rect", { class: "bar rest", x: item.x + 14, y: item.y + 75, width, height: 4 }));
     group.append(shape("rect", { class: "bar own", x: item.x + 14, y: item.y + 75, width: Math.max(1, width * Math.min(1, part)), height: 4 }));
   }
