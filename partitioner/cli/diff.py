@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,20 @@ def _changes(title: str, changes: list[Any]) -> Iterator[str]:
     if not changes:
         return
     yield title
-    for name, before, after in changes:
+    for name, *both in changes:
+        texts = all(isinstance(value, str) for value in both)
+        before, after = _own_passes(*both) if name == "passes" and texts else both
         yield f"  {name}: {_shown(before)} -> {_shown(after)}"
+
+
+def _own_passes(before: str, after: str) -> tuple[str, str]:
+    """Of two pipelines of passes, what only one of them has, in order."""
+    old, new = before.split(","), after.split(",")
+    blocks = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    parts = [(old[i:j], new[k:m]) for kind, i, j, k, m in blocks if kind != "equal"]
+    gone = ",".join(name for some, _ in parts for name in some)
+    come = ",".join(name for _, some in parts for name in some)
+    return gone or "none", come or "none"
 
 
 def _shown(value: Any) -> str:

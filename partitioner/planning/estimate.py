@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from torch import fx
 
 from partitioner.passes.costs import operations
 from partitioner.planning.cost import bounds, instructions, work_of
 from partitioner.planning.flow import Crossing, Flow, follow
-from partitioner.planning.memory import MemoryNeed, memory_of
+from partitioner.planning.memory import MemoryNeed, memory_of, weights_of
 from partitioner.planning.plan import HostCall, Planned
 from partitioner.planning.posing import rates_of
 from partitioner.planning.scale import Scale
 from partitioner.planning.segments import Segment
 from partitioner.program import Program, is_getitem
-from partitioner.specs import TensorSpec, fixed_nbytes
+from partitioner.specs import fixed_nbytes
 from partitioner.targets import Device, Target
 
 __all__ = [
@@ -217,10 +216,11 @@ def _segment(
     factors: _Factors,
 ) -> SegmentEstimate:
     segment, info = planned.segments[name], planned.plan.segments[name]
-    nodes = [] if isinstance(segment, HostCall) else segment_ops(segment)
-    compute, memory = 0.0, _bytes(spec for _, spec in info.inputs) / device.bandwidth
-    if isinstance(segment, HostCall):
-        memory += _bytes(spec for _, spec in info.outputs) / device.bandwidth
+    nodes = [] if isinstance(segment, HostCall) else _ops(segment)
+    # What comes over a border is read from memory, and what a host op makes is written to it.
+    border = [*info.inputs, *(info.outputs if isinstance(segment, HostCall) else ())]
+    nbytes = sum(fixed_nbytes(spec) or 0 for _, spec in border)
+    compute, memory = 0.0, nbytes / (device.bandwidth * device.efficiency)
     for node in nodes:
         arithmetic, traffic = bounds(work_of(node), device)
         factor = factors.of(node, info.backend)
@@ -242,21 +242,11 @@ def _segment(
     )
 
 
-def segment_ops(segment: Segment) -> list[fx.Node]:
+def _ops(segment: Segment) -> list[fx.Node]:
     """The aten ops of a segment's graph, in order."""
     return [
         node for node in segment.graph.nodes if node.op == "call_function" and not is_getitem(node)
     ]
-
-
-def weights_of(segment: Segment | HostCall) -> list[str]:
-    """Names of the constants that a segment has compiled in or reads as weights, each once."""
-    nodes = [] if isinstance(segment, HostCall) else segment.graph.nodes
-    return list(dict.fromkeys(cast(str, n.target) for n in nodes if n.op == "get_attr"))
-
-
-def _bytes(specs: object) -> int:
-    return sum(fixed_nbytes(spec) or 0 for spec in cast("list[TensorSpec]", specs))
 
 
 # --- the rest -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from partitioner.planning.segments import Segment
 from partitioner.program import Program
 from partitioner.specs import fixed_nbytes
 
-__all__ = ["MemoryNeed", "memory_of"]
+__all__ = ["MemoryNeed", "memory_of", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ def memory_of(
     """
     weights: dict[str, dict[str, int]] = defaultdict(dict)
     for name, segment in planned.segments.items():
-        if isinstance(segment, Segment):
-            read = {str(n.target) for n in segment.graph.nodes if n.op == "get_attr"}
-            weights[devices[name]].update({w: program.constants[w].nbytes for w in read})
+        own = {w: program.constants[w].nbytes for w in weights_of(segment)}
+        weights[devices[name]].update(own)
     intervals = _intervals(planned, devices, places)
     given = _given(planned.plan, places)
     names = {*devices.values(), *intervals, *given}
@@ -71,6 +70,12 @@ def memory_of(
         )
         for name in names
     }
+
+
+def weights_of(segment: Segment | HostCall) -> set[str]:
+    """Names of the constants that a segment has compiled in or reads as weights."""
+    nodes = [] if isinstance(segment, HostCall) else segment.graph.nodes
+    return {str(node.target) for node in nodes if node.op == "get_attr"}
 
 
 def _intervals(

@@ -191,7 +191,9 @@ def _weights_reason(a: Piece, b: Piece, one: Side, other: Side) -> str:
     come = sum(other.blobs.get(digest, 0) for digest in new - old)
     if not old ^ new:
         return "the same weights in another order"
-    return f"other weights: {size_text(come)} new, {size_text(gone)} gone, {len(old & new)} blobs kept"
+    return (
+        f"other weights: {size_text(come)} new, {size_text(gone)} gone, {len(old & new)} blobs kept"
+    )
 
 
 def _blobs(a: Side, b: Side) -> dict[str, int]:
