@@ -34,6 +34,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.capture.sources import portable
 from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.errors import BundleError, UsageError
 from partitioner.frontend import (
@@ -63,6 +64,7 @@ from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import Planned
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
 from partitioner.program import Program
+from partitioner.report.groups import node_groups
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
@@ -492,19 +494,9 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _portable(source: str) -> str:
-    """A source line without the folders that differ from machine to machine.
-
-    The bundle's digest must not depend on where the model lies; a file and its folder are enough
-    to find the line by.
-    """
-    path, colon, rest = source.rpartition(":")
-    return f"{'/'.join(Path(path).parts[-2:])}{colon}{rest}" if path else source
-
-
 def _portable_plan(plan: Plan) -> Plan:
     segments = {
-        name: replace(info, sources=tuple(_portable(s) for s in info.sources))
+        name: replace(info, sources=tuple(portable(s) for s in info.sources))
         for name, info in plan.segments.items()
     }
     return replace(plan, segments=segments)
@@ -518,7 +510,7 @@ def _report(prepared: Prepared, compilation: Compilation) -> dict[str, Any]:
         del row["seconds"]
     return {
         "loops": [
-            {**asdict(loop), "stages": list(loop.stages), "source": _portable(loop.source)}
+            {**asdict(loop), "stages": list(loop.stages), "source": portable(loop.source)}
             for loop in captured.loops
         ],
         "stage_calls": dict(captured.stage_calls),
@@ -526,4 +518,5 @@ def _report(prepared: Prepared, compilation: Compilation) -> dict[str, Any]:
         "compression": [asdict(trade) for trade in prepared.trades],
         "warnings": list(captured.warnings),
         "passes": rows,
+        "holds": node_groups(prepared.planned),
     }

@@ -183,6 +183,7 @@ def prepare(
     verify_passes: bool = False,
     observers: Sequence[Observer] = (),
     phase: Phase = nullcontext,
+    captures: Sequence[Captured] | None = None,
 ) -> Prepared:
     """Capture a pipeline, run the passes, make the plan. Arguments as for a build.
 
@@ -192,6 +193,8 @@ def prepare(
         target: a name, or a target.
         observers: of the passes on the first variant.
         phase: is entered for each part of the work.
+        captures: of the same pipeline with the same options, a variant each, if there are some
+            from another target's plan.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do.
@@ -202,7 +205,7 @@ def prepare(
     _check_variants(choices, example_inputs)
     settings = [{**(options or {}), **choice} for choice in choices]
     with phase("capture"):
-        captures = [
+        captures = captures or [
             capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
             for setting in settings
         ]

@@ -10,7 +10,7 @@ from types import FrameType
 
 import torch
 
-__all__ = ["calling_line", "line_of_error", "line_of_trace"]
+__all__ = ["calling_line", "line_of_error", "line_of_trace", "portable"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parent)
@@ -47,3 +47,13 @@ def line_of_error(error: BaseException) -> str | None:
     if traced or not own:
         return traced or None
     return f"{own[-1]['file']}:{own[-1]['line']} in {own[-1]['name']}"
+
+
+def portable(source: str) -> str:
+    """A source line without the folders that differ from machine to machine.
+
+    What is kept of a build or a plan must not depend on where the model lies; a file and its folder
+    are enough to find the line by.
+    """
+    path, colon, rest = source.rpartition(":")
+    return f"{'/'.join(Path(path).parts[-2:])}{colon}{rest}" if path else source

@@ -19,6 +19,7 @@ _VERBS = {
     "run": "Run a bundle on inputs.",
     "verify": "Check a bundle's numbers on this machine.",
     "inspect": "Show what is in a bundle.",
+    "diff": "Tell what differs between two plans or bundles.",
     "bisect": "Find the node that a bundle computes wrongly.",
     "targets": "List what can be built for.",
     "doctor": "Tell what is installed and what works here.",

@@ -16,6 +16,7 @@ __all__ = [
     "capture_arguments",
     "load",
     "model_options",
+    "model_options_for_targets",
     "needs_torch",
     "stage_paths",
     "target_files",
@@ -32,8 +33,20 @@ target_files = click.option(
     help="A file of your own targets; see docs/targets.md. PARTITIONER_TARGETS names some, too.",
 )
 
+_ONE_TARGET = click.option(
+    "--target", default="cpu", show_default=True, help="See `partition targets`."
+)
+
+_TARGETS = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="See `partition targets`; again for more, side by side.",
+)
+
 _OPTIONS = (
-    click.option("--target", default="cpu", show_default=True, help="See `partition targets`."),
     target_files,
     click.option(
         "--set",
@@ -79,7 +92,16 @@ _OPTIONS = (
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What a model is captured with and planned for."""
-    for option in reversed(_OPTIONS):
+    return _with_options(function, _ONE_TARGET)
+
+
+def model_options_for_targets(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for several targets, under the name ``targets``."""
+    return _with_options(function, _TARGETS)
+
+
+def _with_options(function: Callable[..., Any], target: Any) -> Callable[..., Any]:
+    for option in reversed((target, *_OPTIONS)):
         function = option(function)
     return function
 

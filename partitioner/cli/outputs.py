@@ -12,7 +12,7 @@ import numpy as np
 
 from partitioner.errors import MissingDependencyError, OutputError
 
-__all__ = ["write_outputs"]
+__all__ = ["write_outputs", "write_text"]
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -49,6 +49,22 @@ def write_outputs(target: Path, outputs: Arrays) -> list[Path]:
         where=str(target),
         advice=f"use {', '.join((*_MESHES, *_PICTURES, '.npz'))}, or a directory",
     )
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        _whole(target, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise OutputError(
+            f"the file cannot be written: {error.strerror or error}",
+            where=str(target),
+            advice="choose a place that can be written and has room",
+        ) from error
 
 
 def _whole(target: Path, write: Callable[[BinaryIO], Any]) -> Path:

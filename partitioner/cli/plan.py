@@ -2,151 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from partitioner.cli import probe_report
 from partitioner.cli.common import emit, json_option
-from partitioner.cli.models import capture_arguments, load, model_options, needs_torch
-from partitioner.cli.tables import count_text, passes_table, size_text
-from partitioner.plan import Call, Step
+from partitioner.cli.models import (
+    capture_arguments,
+    load,
+    model_options_for_targets,
+    needs_torch,
+    target_of,
+)
+from partitioner.cli.outputs import write_text
+from partitioner.cli.plan_text import lines
+from partitioner.errors import UsageError
 
 __all__ = ["command"]
 
 
 @click.command("plan")
 @click.argument("model")
-@model_options
+@model_options_for_targets
 @click.option("--passes", "show_passes", is_flag=True, help="List what each pass did.")
 @click.option("--pipeline", "passes", help="A pass pipeline instead of the default one.")
 @click.option(
     "--probe", is_flag=True, help="Ask installed backends whether the support tables are right."
 )
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plan as a page, too: one file, with the graph drawn.",
+)
 @json_option
-def command(model: str, show_passes: bool, probe: bool, as_json: bool, **given: Any) -> None:
+def command(
+    model: str,
+    targets: Sequence[str],
+    show_passes: bool,
+    probe: bool,
+    page: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Capture MODEL, run the passes and print the plan; compile nothing.
 
-    Operations count a multiplication or an addition as one; weights are what the segment reads.
+    Needs neither the backends nor their devices. Operations count a multiplication or an addition
+    as one; weights are what the segment reads; seconds are estimates, by the target's peak figures.
 
     \b
-      partition plan model.py
+      partition plan model.py --target inf2
+      partition plan model.py --target inf2 --target xeon --target graviton
       partition plan model.py:make --set steps=20 --passes
-      partition plan model.py --pipeline normalise,eliminate-dead --json
       partition plan model.py --probe
+      partition plan model.py --html plan.html
+      partition plan model.py --json > plan.json
     """
     try:
-        from partitioner.frontend import prepare
+        from partitioner.report.document import describe, describe_several
     except ImportError as error:
         raise needs_torch(error, "planning") from error
-    loaded = load(model, given)
-    prepared = prepare(loaded.pipeline, loaded.example_inputs, **capture_arguments(loaded, given))
-    document = _document(prepared)
+    prepared = _prepare(model, targets, given)
+    documents = [describe(one) for one in prepared]
     if probe:
-        document["probe"] = probe_report.document(prepared.program, prepared.target)
-    emit(as_json, document, lambda: "\n".join(_lines(document, show_passes)))
+        for document, one in zip(documents, prepared, strict=True):
+            document["probe"] = probe_report.document(one.program, one.target)
+    if page is not None:
+        write_text(page, _page(model, prepared, documents))
+    whole = documents[0] if len(documents) == 1 else describe_several(documents)
+    emit(as_json, whole, lambda: "\n".join(lines(documents, show_passes)))
 
 
-# --- the document -------------------------------------------------------------------------------
+def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[Any]:
+    """One plan for each target; the pipeline is captured once."""
+    from partitioner.frontend import prepare
+
+    twice = next((name for name in targets if targets.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"the target {twice!r} is given twice", advice="leave one out")
+    own = [{**given, "target": name} for name in targets]
+    # Names are looked at before the work.
+    for one in own:
+        target_of(one)
+    loaded = load(model, own[0])
+    prepared: list[Any] = []
+    for one in own:
+        captures = [case.captured for case in prepared[0].cases] if prepared else None
+        arguments = capture_arguments(loaded, one)
+        prepared.append(
+            prepare(loaded.pipeline, loaded.example_inputs, **arguments, captures=captures)
+        )
+    return prepared
 
 
-def _document(prepared: Any) -> dict[str, Any]:
-    from partitioner.frontend import missing_backends
-    from partitioner.passes.costs import program_cost
+def _page(model: str, prepared: Sequence[Any], documents: Sequence[dict[str, Any]]) -> str:
+    from partitioner.report.drawing import draw
+    from partitioner.report.page import render_page
 
-    plan, captured = prepared.planned.plan, prepared.captured
-    return {
-        "target": prepared.target.name,
-        "inputs": {name: str(plan.values[value]) for name, value in plan.inputs.items()},
-        "outputs": {name: str(plan.values[value]) for name, value in plan.outputs.items()},
-        "cost": asdict(program_cost(prepared.program)),
-        "plan": _steps(plan, plan.steps),
-        "segments": {
-            name: _segment(prepared, name, segment)
-            for name, segment in prepared.planned.segments.items()
-        },
-        "loops": [asdict(loop) for loop in captured.loops],
-        "warnings": [
-            *captured.warnings,
-            *(
-                f"the backend {name!r} is not installed: others are planned for its part"
-                for name in missing_backends(prepared.target)
-            ),
-        ],
-        "passes": [asdict(record) for record in prepared.records],
-    }
-
-
-def _steps(plan: Any, steps: tuple[Step, ...]) -> list[dict[str, Any]]:
-    return [
-        {"segment": step.segment}
-        if isinstance(step, Call)
-        else {
-            "loop": step.name,
-            "trips": step.trips,
-            "carries": [str(plan.values[carry.inner]) for carry in step.carries],
-            "steps": _steps(plan, step.body),
-        }
-        for step in steps
-    ]
-
-
-def _segment(prepared: Any, name: str, segment: Any) -> dict[str, Any]:
-    from partitioner.passes.costs import operations
-
-    info = prepared.planned.plan.segments[name]
-    graph = getattr(segment, "graph", None)
-    nodes = [] if graph is None else list(graph.nodes)
-    read = {node.target for node in nodes if node.op == "get_attr"}
-    return {
-        "backend": info.backend,
-        "nodes": info.nodes,
-        "operations": sum(operations(node) for node in nodes),
-        "weight_bytes": sum(prepared.program.constants[target].nbytes for target in read),
-        "stages": list(info.stages),
-        "sources": list(info.sources),
-    }
-
-
-# --- text ---------------------------------------------------------------------------------------
-
-
-def _lines(document: dict[str, Any], show_passes: bool) -> Iterator[str]:
-    yield from (f"warning  {text}" for text in document["warnings"])
-    yield f"target   {document['target']}"
-    yield from (f"input    {name}: {spec}" for name, spec in document["inputs"].items())
-    yield from (f"output   {name}: {spec}" for name, spec in document["outputs"].items())
-    cost = document["cost"]
-    yield (
-        f"cost     {count_text(cost['operations'])} operations a run; weights read: "
-        f"{size_text(cost['weight_bytes'])} a run, {size_text(cost['step_weight_bytes'])} a step"
-    )
-    yield "plan"
-    yield from _step_lines(document["plan"], document["segments"], 1)
-    if show_passes:
-        yield "passes"
-        yield from passes_table(document["passes"])
-    yield from probe_report.lines(document.get("probe", []))
-
-
-def _step_lines(
-    steps: list[dict[str, Any]], segments: dict[str, dict[str, Any]], depth: int
-) -> Iterator[str]:
-    indent = "  " * depth
-    for step in steps:
-        if "loop" in step:
-            carried = ", ".join(step["carries"])
-            yield f"{indent}{step['loop']} x {step['trips']}  carries {carried}"
-            yield from _step_lines(step["steps"], segments, depth + 1)
-            continue
-        segment = segments[step["segment"]]
-        parts = [f"{step['segment']}  [{segment['backend']}]", f"{segment['nodes']} nodes"]
-        if segment["operations"]:
-            parts.append(f"{count_text(segment['operations'])} operations")
-        if segment["weight_bytes"]:
-            parts.append(f"weights {size_text(segment['weight_bytes'])}")
-        if segment["stages"]:
-            parts.append(f"stages {', '.join(segment['stages'])}")
-        yield indent + "  ".join(parts)
+    name = Path(model.partition(":")[0]).name or model
+    plans = [(document, draw(one)) for document, one in zip(documents, prepared, strict=True)]
+    return render_page(f"The plan of {name}", plans)

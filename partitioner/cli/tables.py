@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["aligned", "count_text", "passes_table", "size_text"]
+from partitioner.report.numbers import count_text, size_text
+
+__all__ = ["aligned", "count_text", "passes_table", "size_text", "wide_table"]
 
 #: Column -> the fields of a pass's record, less ``_before`` and ``_after``.
 _COLUMNS = {
@@ -19,31 +22,30 @@ _COLUMNS = {
 _SIZES = ("constant bytes", "weights a step")
 
 
-def size_text(count: int) -> str:
-    """``4.2 MiB``."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
-
-
-def count_text(count: float) -> str:
-    """``1.234 G``."""
-    size = float(count)
-    for unit in ("", " k", " M", " G"):
-        if size < 1000:
-            return f"{size:.4g}{unit}"
-        size /= 1000
-    return f"{size:.4g} T"
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Rows of cells, in columns; each as long as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+
+
+def wide_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells whose first row is the header: ruled on a terminal, plain elsewhere."""
+    if not sys.stdout.isatty():
+        yield from aligned(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, table = Console(), Table()
+    for column in rows[0]:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    with console.capture() as captured:
+        console.print(table)
+    yield captured.get().rstrip("\n")
 
 
 def passes_table(records: Any) -> Iterator[str]:

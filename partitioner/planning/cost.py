@@ -25,7 +25,7 @@ from partitioner.passes.ops import op_name, shape_of
 from partitioner.program import TensorType
 from partitioner.targets import Device
 
-__all__ = ["PRODUCTS", "Work", "instructions", "node_bytes", "node_seconds", "work_of"]
+__all__ = ["PRODUCTS", "Work", "bounds", "instructions", "node_bytes", "node_seconds", "work_of"]
 
 #: Ops whose operations run on the units for products.
 PRODUCTS = frozenset(
@@ -67,10 +67,18 @@ def work_of(node: fx.Node) -> Work:
     return Work(operations(node), product, _dtype(node, name), _traffic(node, name, product))
 
 
+def bounds(work: Work, device: Device) -> tuple[float, float]:
+    """Seconds of a node's arithmetic and of its traffic with memory, each by itself."""
+    rate = _rate(work.dtype, device) if work.product else device.vector_flops
+    return (
+        work.operations / (rate * device.efficiency),
+        work.nbytes / (device.bandwidth * device.efficiency),
+    )
+
+
 def node_seconds(work: Work, device: Device) -> float:
     """Seconds that a node takes on a device, without a call's overhead."""
-    rate = _rate(work.dtype, device) if work.product else device.vector_flops
-    return max(work.operations / rate, work.nbytes / device.bandwidth) / device.efficiency
+    return max(bounds(work, device))
 
 
 def _rate(dtype: str, device: Device) -> float:

@@ -21,6 +21,7 @@ __all__ = [
     "placeholders",
     "reachable_graphs",
     "results_of",
+    "runs_of_graphs",
 ]
 
 #: Stands for a size that only the data decide: larger than any that is known.
@@ -92,6 +93,22 @@ def reachable_graphs(program: Program) -> Iterator[tuple[str, fx.Graph, list[fx.
             if inner is not None and inner not in seen:
                 seen.add(inner)
                 queue.append((inner, program.graphs[inner]))
+
+
+def runs_of_graphs(program: Program) -> dict[str, int]:
+    """How often a request runs each graph that it gets to."""
+    inner = {name: [n for n in live if n.target in (call, loop)]
+             for name, _, live in reachable_graphs(program)}  # fmt: skip
+    runs = dict.fromkeys(inner, 0)
+
+    def run(name: str, times: int) -> None:
+        runs[name] += times
+        for node in inner[name]:
+            trips = cast(int, node.args[2]) if node.target is loop else 1
+            run(cast(str, node.args[0]), times * trips)
+
+    run("main", 1)
+    return runs
 
 
 def nbytes_of(node: fx.Node) -> int:

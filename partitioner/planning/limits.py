@@ -20,7 +20,7 @@ from partitioner.program import is_getitem
 if TYPE_CHECKING:
     from partitioner.targets import Limits
 
-__all__ = ["Excess", "excess_of", "split"]
+__all__ = ["Excess", "excess_of", "peak_bytes", "split"]
 
 #: Bytes that a node takes in a compiled file, names included, without weights: an ONNX graph of the
 #: base example has 300 a node.
@@ -54,7 +54,7 @@ def excess_of(nodes: Sequence[fx.Node], limits: Limits | None) -> Excess | None:
         return None
     needed = {
         "instructions": lambda: sum(map(instructions, nodes)),
-        "memory_bytes": lambda: _weight_bytes(nodes) + _peak_bytes(nodes),
+        "memory_bytes": lambda: _weight_bytes(nodes) + peak_bytes(nodes),
         "graph_bytes": lambda: _NODE_BYTES * len(nodes),
     }
     found = [
@@ -106,7 +106,7 @@ def _loads(units: Sequence[Sequence[fx.Node]], limits: Limits) -> list[float]:
     """The share of its tightest limit that each unit takes."""
     room: float = math.inf
     if limits.memory_bytes is not None:
-        peak = _peak_bytes([node for unit in units for node in unit])
+        peak = peak_bytes([node for unit in units for node in unit])
         room = max(limits.memory_bytes - peak, limits.memory_bytes / 8)
     seen: set[object] = set()
     loads: list[float] = []
@@ -172,8 +172,12 @@ def _weight_bytes(nodes: Sequence[fx.Node]) -> int:
     return sum(weights.values())
 
 
-def _peak_bytes(nodes: Sequence[fx.Node]) -> int:
-    """The most bytes of values that live at once; what others read lives to the end."""
+def peak_bytes(nodes: Sequence[fx.Node]) -> int:
+    """The most bytes of values that live at once; what others read lives to the end.
+
+    Args:
+        nodes: of one part, in an order in which they can run; what they read from outside counts.
+    """
     inside = {node: i for i, node in enumerate(nodes)}
     ends: Mapping[fx.Node, int] = {
         node: max((inside.get(user, len(nodes)) for user in node.users), default=len(nodes))
