@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from partitioner.artifacts.digest import digest_bytes, digest_stream, hex_of
 from partitioner.artifacts.faults import damaged
 from partitioner.artifacts.files import check_directory, open_plain, read_plain
+from partitioner.artifacts.hashed import is_hashed, remember
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob, ConstantRef, Manifest
 from partitioner.artifacts.oci import (
     BLOBS,
@@ -30,16 +31,19 @@ from partitioner.artifacts.validate import check_ref
 from partitioner.errors import BundleError
 from partitioner.specs import TensorSpec
 
-__all__ = ["MAX_INDEX_BYTES", "Bundle", "Verify"]
+__all__ = ["MAX_INDEX_BYTES", "Arrive", "Bundle", "Trust", "Verify"]
 
 Verify = Literal["always", "once", "never"]
 
+#: Called with a blob before its file is looked at; returns when the file is there.
+Arrive = Callable[[Blob], None]
+
+#: Called with the digest and the content of the OCI manifest before it is parsed; raises if the
+#: bundle is not to be trusted.
+Trust = Callable[[str, bytes], None]
+
 #: ``index.json`` and ``oci-layout`` are small; larger ones are refused unread.
 MAX_INDEX_BYTES = 2**20
-
-#: Files whose content this process has hashed: device, inode, size, times of change, digest.
-_hashed: set[tuple[int, int, int, int, int, str]] = set()
-_lock = threading.Lock()
 
 
 class Bundle:
@@ -48,42 +52,91 @@ class Bundle:
     Attributes:
         path: the directory.
         digest: of the OCI manifest; it covers all else, so it is the bundle's identity.
+        image, config: descriptors of the OCI manifest and of the manifest.
         manifest: what it holds.
         verify: when the content of blobs is hashed; see :meth:`open`.
     """
 
-    def __init__(self, path: Path, digest: str, manifest: Manifest, verify: Verify) -> None:
+    def __init__(
+        self,
+        path: Path,
+        image: Blob,
+        config: Blob,
+        manifest: Manifest,
+        verify: Verify,
+        arrive: Arrive | None = None,
+    ) -> None:
         self.path = path
-        self.digest = digest
+        self.digest = image.digest
+        self.image = image
+        self.config = config
         self.manifest = manifest
         self.verify: Verify = verify
+        self._arrive = arrive
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], verify: Verify = "once") -> Bundle:
+    def open(
+        cls, path: str | os.PathLike[str], verify: Verify = "once", *, trust: Trust | None = None
+    ) -> Bundle:
         """Open a bundle. The manifest is always hashed; blobs are when their path is asked for.
 
         Args:
             verify: when a blob's content is hashed: each time its path is asked for, once per file
                 in this process, or never (its size is always checked).
+            trust: decides, before anything is parsed that it vouches for.
 
         Raises:
             BundleError: no bundle, damaged, or hostile.
             IncompatibleBundleError: of a schema version that cannot be read.
+            SignatureError: ``trust`` refuses.
         """
         root = Path(path).absolute()
         _check_root(root)
         read_layout(read_plain(root / LAYOUT_FILE, MAX_INDEX_BYTES))
         image = read_index(read_plain(root / INDEX_FILE, MAX_INDEX_BYTES))
-        config, layers = read_image(_read_blob(root, image, MAX_MANIFEST_BYTES))
-        manifest = Manifest.from_json(_read_blob(root, config, MAX_MANIFEST_BYTES))
+        return cls.of_image(root, image, verify, trust=trust)
+
+    @classmethod
+    def of_image(
+        cls,
+        root: Path,
+        image: Blob,
+        verify: Verify = "once",
+        *,
+        trust: Trust | None = None,
+        arrive: Arrive | None = None,
+    ) -> Bundle:
+        """Open the bundle of one OCI manifest, in a directory with the blobs of any number.
+
+        Args:
+            arrive: fetches a blob's file, where files are fetched when they are needed.
+
+        Raises:
+            as :meth:`open`; and what ``arrive`` raises.
+        """
+        content = _fetch_blob(root, image, MAX_MANIFEST_BYTES, arrive)
+        if trust is not None:
+            trust(image.digest, content)
+        config, layers = read_image(content)
+        manifest = Manifest.from_json(_fetch_blob(root, config, MAX_MANIFEST_BYTES, arrive))
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", root)
-        return cls(root, image.digest, manifest, verify)
+        return cls(root, image, config, manifest, verify, arrive)
+
+    @property
+    def closure(self) -> tuple[Blob, ...]:
+        """All blobs of the bundle, its two manifests last: the order in which they are stored."""
+        return (*self.manifest.blobs, self.config, self.image)
 
     @property
     def blobs_dir(self) -> Path:
         """The directory in which a blob's file has its hexadecimal digits as name."""
         return self.path / BLOBS
+
+    def arrive(self, blob: Blob) -> None:
+        """Wait for a blob's file, where files are fetched when they are needed."""
+        if self._arrive is not None:
+            self._arrive(blob)
 
     def blob_path(self, digest: str) -> Path:
         """The path of a blob whose content is as declared.
@@ -100,7 +153,15 @@ class Bundle:
             BundleError: as :meth:`blob_path`.
         """
         blob = self.manifest.blob(digest)
-        return _read_blob(self.path, blob, blob.size)
+        return _fetch_blob(self.path, blob, blob.size, self._arrive)
+
+    def read_image(self) -> bytes:
+        """The content of the OCI manifest, hashed whatever the mode.
+
+        Raises:
+            BundleError: as :meth:`blob_path`.
+        """
+        return _fetch_blob(self.path, self.image, MAX_MANIFEST_BYTES, self._arrive)
 
     def check(self) -> None:
         """Hash every blob, whatever the mode.
@@ -134,6 +195,7 @@ class Bundle:
     def _verified(self, digest: str, verify: Verify) -> Path:
         blob = self.manifest.blob(digest)
         path = _blob_file(self.path, digest)
+        self.arrive(blob)
         with open_plain(path) as (file, info):
             _check_size(path, info, blob)
             if verify != "never":
@@ -172,10 +234,12 @@ def _check_size(path: Path, info: os.stat_result, blob: Blob) -> None:
         raise damaged(f"the blob has {info.st_size} bytes, declared are {blob.size}", path)
 
 
-def _read_blob(root: Path, blob: Blob, limit: int) -> bytes:
+def _fetch_blob(root: Path, blob: Blob, limit: int, arrive: Arrive | None) -> bytes:
     path = _blob_file(root, blob.digest)
     if blob.size > limit:
         raise damaged(f"the blob is said to have {blob.size} bytes; {limit} are read", path)
+    if arrive is not None:
+        arrive(blob)
     data = read_plain(path, blob.size)
     if len(data) != blob.size:
         raise damaged(f"the blob has {len(data)} bytes, declared are {blob.size}", path)
@@ -186,13 +250,10 @@ def _read_blob(root: Path, blob: Blob, limit: int) -> bytes:
 def _check_content(
     path: Path, file: FileIO, info: os.stat_result, digest: str, *, again: bool
 ) -> None:
-    key = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, digest)
-    with _lock:
-        if not again and key in _hashed:
-            return
+    if not again and is_hashed(info, digest):
+        return
     _check_digest(path, digest_stream(file), digest)
-    with _lock:
-        _hashed.add(key)
+    remember(info, digest)
 
 
 def _check_digest(path: Path, actual: str, declared: str) -> None:

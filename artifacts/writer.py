@@ -33,7 +33,7 @@ from partitioner.artifacts.oci import (
 from partitioner.artifacts.staging import Staging, sync_directory
 from partitioner.errors import BundleError, OutputError
 
-__all__ = ["BundleWriter", "as_output_errors"]
+__all__ = ["BundleWriter", "as_output_errors", "refuse_existing", "write_file"]
 
 #: Hashed and written in turn, while it is in the processor's cache.
 _PIECE = 2**18
@@ -71,7 +71,7 @@ class BundleWriter:
         Raises:
             OutputError: the output exists, or cannot be written.
         """
-        self._refuse_existing()
+        refuse_existing(self.path, overwrite=self.overwrite)
         with self._stack as stack, as_output_errors(self.path):
             stack.enter_context(_terminable())
             self._staging = Staging(self.path)
@@ -146,8 +146,8 @@ class BundleWriter:
         image = self._store([write_image(config, manifest.blobs)], IMAGE_TYPE)
         staging = self._active()
         with as_output_errors(self.path):
-            _write_file(staging.path / LAYOUT_FILE, write_layout())
-            _write_file(staging.path / INDEX_FILE, write_index(image))
+            write_file(staging.path / LAYOUT_FILE, write_layout())
+            write_file(staging.path / INDEX_FILE, write_index(image))
             for directory in (self.blobs_dir, self.blobs_dir.parent, staging.path):
                 sync_directory(directory)
             self._publish(staging)
@@ -187,7 +187,7 @@ class BundleWriter:
         return blob
 
     def _publish(self, staging: Staging) -> None:
-        self._refuse_existing()
+        refuse_existing(self.path, overwrite=self.overwrite)
         try:
             staging.publish(replace=self.overwrite)
         except OSError as error:
@@ -206,17 +206,23 @@ class BundleWriter:
             _refuse_manifest(error.what, error.where)
         return data
 
-    def _refuse_existing(self) -> None:
-        if not os.path.lexists(self.path):
-            return
-        if not self.overwrite:
-            raise _exists(self.path)
-        if self.path.is_symlink() or not (self.path / LAYOUT_FILE).is_file():
-            raise OutputError(
-                "the output exists and is not a bundle, so it is not overwritten",
-                where=str(self.path),
-                advice="remove it yourself, or choose another output",
-            )
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is there, unless it is a bundle and may be replaced.
+
+    Raises:
+        OutputError: it is refused.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise _exists(path)
+    if path.is_symlink() or not (path / LAYOUT_FILE).is_file():
+        raise OutputError(
+            "the output exists and is not a bundle, so it is not overwritten",
+            where=str(path),
+            advice="remove it yourself, or choose another output",
+        )
 
 
 def _pieces_of(path: Path) -> Iterator[bytes]:
@@ -248,7 +254,12 @@ def _write_all(file: BinaryIO, data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def _write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file that everybody may read, and wait until it is on disk.
+
+    Raises:
+        OSError: it exists, or cannot be written.
+    """
     with path.open("xb", buffering=0) as file:
         _write_all(file, memoryview(data))
         os.fchmod(file.fileno(), 0o644)

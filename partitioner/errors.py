@@ -14,16 +14,20 @@ __all__ = [
     "BundleError",
     "CaptureError",
     "CompileError",
+    "ConflictError",
     "IncompatibleBundleError",
     "InputError",
     "MissingDependencyError",
     "ModelError",
+    "NotInStoreError",
     "OutputError",
     "ParityError",
     "PartitionerError",
     "PassError",
     "PlacementError",
     "ProgramError",
+    "SignatureError",
+    "StoreError",
     "UsageError",
 ]
 
@@ -142,3 +146,27 @@ class MissingDependencyError(PartitionerError):
     """A library that this step needs is not installed."""
 
     exit_code = 13
+
+
+class StoreError(PartitionerError):
+    """A store cannot be reached, refuses, or holds something else than it should."""
+
+    exit_code = 20
+
+
+class NotInStoreError(StoreError):
+    """The store has no such bundle, version, tag or blob."""
+
+    exit_code = 21
+
+
+class ConflictError(StoreError):
+    """Another writer was first: a tag that moved meanwhile, a version that is taken."""
+
+    exit_code = 22
+
+
+class SignatureError(PartitionerError):
+    """A signature is required, and there is none by a key that is trusted."""
+
+    exit_code = 23

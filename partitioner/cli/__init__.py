@@ -12,7 +12,7 @@ from partitioner.cli.common import Failing
 
 __all__ = ["main"]
 
-#: verb -> one line of help; the verb's file has its name.
+#: verb -> one line of help; the verb's file has its name, with underscores for dashes.
 _VERBS = {
     "plan": "Show what a build would make of a pipeline, without compiling.",
     "build": "Compile a pipeline into a bundle.",
@@ -23,6 +23,15 @@ _VERBS = {
     "bisect": "Find the node that a bundle computes wrongly.",
     "targets": "List what can be built for.",
     "doctor": "Tell what is installed and what works here.",
+    "push": "Copy a bundle to a store: S3 or a directory.",
+    "pull": "Copy a bundle from a store.",
+    "ls": "List versions and tags in a store.",
+    "rm": "Remove a tag or version from a store.",
+    "gc": "Remove blobs that nothing in a store needs.",
+    "presign": "Let others read one bundle of a store for a while.",
+    "cache": "The local cache of blobs from stores.",
+    "sign": "Sign a bundle.",
+    "verify-signature": "Tell whether a bundle is signed by a key.",
 }
 
 
@@ -35,7 +44,7 @@ class _Lazy(Failing, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module: Any = importlib.import_module(f"partitioner.cli.{cmd_name}")
+        module: Any = importlib.import_module(f"partitioner.cli.{cmd_name.replace('-', '_')}")
         return module.command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -59,6 +68,7 @@ def main() -> None:
       partition inspect my.bundle                          look inside
       partition run my.bundle --input image=in.png -o out.glb --seed 7
       partition verify my.bundle                           on the machine that serves
+      partition push my.bundle s3://models/prod --tag v3   where others get it
 
     model.py names `pipeline` (an nn.Module, a function over modules, a diffusers pipeline) and
     `example_inputs` (a dict of tensors). Every verb takes --json and --help.
@@ -66,5 +76,6 @@ def main() -> None:
     \b
     Exit codes: 0 done, 2 usage, 3 model file, 4 capture, 5 pass or program, 6 placement,
     7 compiler or backend, 8 parity, 9 damaged bundle, 10 incompatible bundle, 11 input,
-    12 output, 13 missing library, 130 interrupted, 1 anything else.
+    12 output, 13 missing library, 20 store, 21 not in the store, 22 another writer was first,
+    23 signature, 130 interrupted, 1 anything else.
     """

@@ -11,13 +11,14 @@ import numpy as np
 
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.outputs import write_outputs
+from partitioner.cli.storing import require_option
 from partitioner.errors import InputError
 
 __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle")
 @click.option(
     "-i",
     "--input",
@@ -57,8 +58,16 @@ __all__ = ["command"]
     metavar="MODULE:NAME",
     help="A host op that is not installed as a plugin.",
 )
+@click.option(
+    "--verify",
+    type=click.Choice(["always", "once", "never"]),
+    default="once",
+    show_default=True,
+    help="When blobs are hashed before they are used.",
+)
+@require_option
 @json_option
-def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run BUNDLE once and write what it gives.
 
     \b
@@ -66,13 +75,16 @@ def command(bundle: Path, given: tuple[str, ...], as_json: bool, **options: Any)
       partition run my.bundle --input latents=noise.npy -o picture.png
       partition run my.bundle --input image=chair.png --set steps=20
       partition run my.bundle --input x=batch.npz:x -o all.npz
+      partition run s3://models/prod/my@v3 --input x=1 --require-signature release.pub
+
+    BUNDLE is a directory, or the address of a bundle in a store.
     """
     from partitioner.runtime import load
 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
-    device = {name: options[name] for name in ("threads", "memory", "mode", "pinning")}
-    with load(bundle, host_ops=ops, **device) as pipe:
+    settings = {n: options[n] for n in ("threads", "memory", "verify", "mode", "pinning")}
+    with load(bundle, host_ops=ops, require_signature=options["keys"], **settings) as pipe:
         loaded = time.perf_counter()
         inputs = {**dict(_input(t) for t in given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from partitioner.artifacts.bundle import Bundle, Verify
+from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.backends import find_backend
 from partitioner.backends.execution import (
     ArtifactFiles,
@@ -26,6 +27,7 @@ from partitioner.runtime.draws import draw_noise
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs
+from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.runner import Run
 from partitioner.runtime.variants import Schedule, Schedules
 from partitioner.specs import TensorSpec
@@ -49,11 +51,15 @@ def load(
     host_ops: Iterable[HostOp] = (),
     mode: Mode = "latency",
     pinning: bool = False,
+    require_signature: Keys = None,
+    store: StoreOptions = DEFAULT_OPTIONS,
 ) -> Pipeline:
     """Load a bundle.
 
     Args:
-        path: the bundle's directory.
+        path: the bundle's directory, or its address in a store: ``s3://bucket/prefix/name@tag``,
+            and the same with ``file://`` and ``https://``. From a store only what is needed is
+            fetched, into a cache that processes share; segments are loaded while others arrive.
         threads: worker threads of a call; None for as many CPUs as the process may use (affinity
             and container quota). All pipelines of a process share one pool, whose size the first
             of them sets.
@@ -66,9 +72,14 @@ def load(
             OpenVINO segments tell them apart.
         pinning: tie worker threads to CPUs; good where the process has its CPUs for itself. For
             OpenVINO segments.
+        require_signature: file of a public key (or files of several, of which one will do) that
+            must have signed the bundle, beside what the policy file requires.
+        store: how the store is reached.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
+        SignatureError: a required signature is missing.
+        StoreError: the store cannot be reached, or does not have the bundle.
         IncompatibleBundleError: this version or host cannot run it.
         MissingDependencyError: a backend's library or a host op is not installed.
         BackendError: a backend refuses its part.
@@ -82,11 +93,11 @@ def load(
         raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
     if mode not in ("latency", "throughput"):
         raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
-    bundle = Bundle.open(path, verify)
-    _refuse_bfloat16(bundle)
-    device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
-    executables = _load_segments(bundle, device)
-    return Pipeline(bundle, executables, _load_schedules(bundle))
+    with opened(path, verify, keys=require_signature, options=store) as bundle:
+        _refuse_bfloat16(bundle)
+        device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
+        executables = _load_segments(bundle, device)
+        return Pipeline(bundle, executables, _load_schedules(bundle))
 
 
 class Pipeline:

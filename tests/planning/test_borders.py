@@ -13,8 +13,8 @@ from partitioner.planning.borders import Border, explain_borders
 from partitioner.planning.plan import Planned, make_plan
 from partitioner.program import Program
 from partitioner.targets import Limits, Target
+from tests.programs import programs
 
-from ..programs import programs
 from .figures import ACCELERATED
 from .sketch import SHAPE, TWO, Judge, Sketch, aten
 from .test_random import SETTINGS

@@ -13,8 +13,8 @@ from partitioner.planning.plan import Planned, make_plan
 from partitioner.planning.scale import Scale
 from partitioner.program import Program
 from partitioner.targets import Device, Price, Target
+from tests.programs import programs
 
-from ..programs import programs
 from .sketch import TWO, Judge, Sketch, aten
 from .test_random import SETTINGS
 

@@ -13,8 +13,8 @@ from partitioner.planning.fallbacks import ADVICE, CHEAPER, Fallback, find_fallb
 from partitioner.planning.plan import make_plan
 from partitioner.program import Program
 from partitioner.targets import Target
+from tests.programs import programs
 
-from ..programs import programs
 from .figures import ACCELERATED
 from .sketch import SHAPE, TWO, Judge, Sketch, aten
 from .test_random import SETTINGS

@@ -1,0 +1,69 @@
+"""Opening a bundle wherever it is: a directory, or a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from partitioner.artifacts.bundle import Bundle, Verify
+from partitioner.artifacts.policy import requirements_for
+from partitioner.artifacts.signatures import read_signatures, required
+from partitioner.artifacts.store.locations import local_path
+from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
+from partitioner.artifacts.store.sources import find_source, is_source
+
+__all__ = ["Keys", "opened"]
+
+#: A public key's file, or several of which one will do; None if no signature is required.
+Keys = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+
+
+@contextmanager
+def opened(
+    path: str | os.PathLike[str],
+    verify: Verify = "once",
+    *,
+    keys: Keys = None,
+    options: StoreOptions = DEFAULT_OPTIONS,
+) -> Generator[Bundle]:
+    """Open a bundle; in the context its blobs stay where they are.
+
+    Args:
+        path: a directory, ``file://`` and a directory, the address of a bundle in a store, or a
+            document of presigned addresses.
+        verify: as of ``Bundle.open``.
+        keys: one of which must have signed, beside what the policy requires.
+
+    Raises:
+        as ``Bundle.open``; for stores as ``opened_remote``; and
+        UsageError: a malformed address or policy.
+    """
+    if is_source(path):
+        from partitioner.artifacts.store.cache import Cache
+        from partitioner.artifacts.store.remote import opened_remote
+
+        store, reference = find_source(path, options)
+        with opened_remote(
+            store,
+            reference,
+            cache=Cache(),
+            verify=verify,
+            requirements=requirements_for(str(reference), _paths(keys)),
+            threads=options.threads,
+        ) as bundle:
+            yield bundle
+        return
+    root = local_path(path)
+    requirements = requirements_for(str(root.absolute()), _paths(keys))
+    signatures = read_signatures(root) if requirements else []
+    yield Bundle.open(root, verify, trust=required(requirements, signatures))
+
+
+def _paths(keys: Keys) -> tuple[Path, ...]:
+    if keys is None:
+        return ()
+    if isinstance(keys, str | os.PathLike):
+        return (Path(keys),)
+    return tuple(Path(key) for key in keys)
