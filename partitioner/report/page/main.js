@@ -11,7 +11,7 @@
   let views = new Map();
   let scene = null;
   let waiting = false;
-  const [NEAREST, FARTHEST] = [4, 0.02];
+  const [NEAREST, FARTHEST] = [4, 0.002];
 
   const context = {
     data,
@@ -44,7 +44,7 @@
   function look() {
     waiting = false;
     world.setAttribute("transform", `translate(${view.x},${view.y}) scale(${view.scale})`);
-    document.getElementById("zoom").textContent = `${Math.round(view.scale * 100)} %`;
+    document.getElementById("zoom").textContent = `${Number((view.scale * 100).toPrecision(view.scale < 0.1 ? 2 : 3))} %`;
     const { width, height } = canvas.getBoundingClientRect();
     const seen = { x: -view.x / view.scale, y: -view.y / view.scale, width: width / view.scale, height: height / view.scale };
     for (const one of views.values()) one.update(seen, view.scale);
