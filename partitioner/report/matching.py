@@ -51,7 +51,7 @@ def _alike(a: Piece, b: Piece) -> float:
         if a.stages or b.stages:
             return len(both) / len(stages)
         return float(a.backend == b.backend and a.name == b.name)
-    # Lines move when a file is edited.
+    # Lines move when a file is edited, and folders when it is copied.
     one, other = Counter(_loose(a.holds)), Counter(_loose(b.holds))
     return (one & other).total() / (one | other).total()
 
@@ -64,9 +64,9 @@ def _loose(holds: Mapping[Key, int]) -> Counter[Key]:
 
 
 def _without_line(source: str) -> str:
-    """``file.py in forward`` of ``file.py:12 in forward``."""
+    """``file.py in forward`` of ``folder/file.py:12 in forward``."""
     path, colon, rest = source.rpartition(":")
-    return f"{path} {rest.partition(' ')[2]}" if colon else source
+    return f"{path.rpartition('/')[2]} {rest.partition(' ')[2]}" if colon else source
 
 
 def moves(

@@ -51,6 +51,12 @@ def test_nodes_on_lines_that_moved_have_not_moved():
     assert [] == moved(before, after)
 
 
+def test_files_in_another_folder_are_the_same_files():
+    before = Piece("a", "onnx", 1, (), {("mm", "v1/m.py:3 in f", ""): 1}, ((), ()))
+    after = Piece("a", "onnx", 1, (), {("mm", "v2/m.py:5 in f", ""): 1}, ((), ()))
+    assert [] == moved([before], [after])
+
+
 def test_nodes_of_one_side_only_come_from_nowhere():
     before, after = [piece("a", "onnx", "mm@1", "sin@2")], [piece("a", "onnx", "mm@1", "exp@3")]
     assert [("sin", 1, ("onnx", "a"), None), ("exp", 1, None, ("onnx", "a"))] == moved(
