@@ -21,8 +21,14 @@ demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a pictu
 		--image examples/bernini/assets/chair.png --seed 7 --out $(DEMO)
 	@echo "made $(DEMO)/mesh.glb and $(DEMO)/mesh.png"
 
-test: lint  ## Run linters, type and layer checks, and the tests.
+test: browser lint  ## Run linters, type and layer checks, and the tests.
 	$(VENV)/bin/pytest -n 2
+
+# Said at once, and not after minutes of tests.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		echo "the tests need chromium and chromedriver: apt-get install chromium chromium-driver"; exit 1; }
 
 lint: $(VENV)/.dev $(LAYOUT)  ## Run ruff, pyright and the layer check.
 	$(VENV)/bin/ruff check .

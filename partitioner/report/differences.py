@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from partitioner.report.formats import DIFF_FORMAT, VERSION
-from partitioner.report.matching import Move, match_segments, moves
+from partitioner.report.matching import Move, match_segments, moves, same_nodes
 from partitioner.report.numbers import money_text, seconds_text, size_text
 from partitioner.report.sides import Piece, Side
 
@@ -163,7 +163,7 @@ def _why(
     why: list[str] = []
     if "backend" in parts:
         why.append(f"another backend: {a.backend} before, {b.backend} now")
-    if a.holds != b.holds or a.nodes != b.nodes:
+    if not same_nodes(a, b):
         why.append("it holds other nodes")
     if a.tensors != b.tensors:
         why.append("its inputs or outputs have other types")

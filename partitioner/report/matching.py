@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from partitioner.report.sides import Key, Piece
 
-__all__ = ["Move", "match_segments", "moves"]
+__all__ = ["Move", "match_segments", "moves", "same_nodes"]
 
 #: Share of nodes that two segments must have in common to be the same one; what a common name adds
 #: to it where several come into question.
@@ -41,6 +41,11 @@ def match_segments(before: Sequence[Piece], after: Sequence[Piece]) -> dict[str,
         if i not in found and j not in found.values():
             found[i] = j
     return {before[i].name: after[j].name for i, j in sorted(found.items())}
+
+
+def same_nodes(a: Piece, b: Piece) -> bool:
+    """Whether segments hold the same, on whatever lines."""
+    return a.nodes == b.nodes and _loose(a.holds) == _loose(b.holds)
 
 
 def _alike(a: Piece, b: Piece) -> float:
