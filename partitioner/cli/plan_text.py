@@ -78,7 +78,8 @@ def _steps(steps: Sequence[Document], segments: dict[str, Document], depth: int)
 
 
 def _segment_line(name: str, segment: Document) -> str:
-    parts = [f"{name}  [{segment['backend']}]", f"{segment['nodes']} nodes"]
+    count = segment["nodes"]
+    parts = [f"{name}  [{segment['backend']}]", f"{count} node{'' if count == 1 else 's'}"]
     if segment["operations"]:
         parts.append(f"{count_text(segment['operations'])} operations")
     if segment["weight_bytes"]:

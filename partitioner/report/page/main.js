@@ -68,10 +68,11 @@
     soon();
   }
 
-  function fit() {
+  // All of it; `least` keeps long plans legible, from their top.
+  function fit(least = FARTHEST) {
     const { width, height } = canvas.getBoundingClientRect();
     const [w, h] = [scene.left + scene.right + 60, scene.height + 60];
-    view.scale = Math.max(FARTHEST, Math.min(1, width / w, height / h));
+    view.scale = Math.max(least, Math.min(1, width / w, height / h));
     view.x = (width + (scene.left - scene.right) * view.scale) / 2;
     view.y = Math.max(30 * view.scale, (height - scene.height * view.scale) / 2);
     soon();
@@ -239,7 +240,7 @@
     [...document.querySelectorAll("#targets button")].forEach((button, i) => button.setAttribute("aria-selected", String(i === index)));
     document.getElementById("legend").replaceChildren(...context.plan.document.backends.map((name) => element("li", {}, element("i", { class: context.palette(name) }), name)));
     draw();
-    fit();
+    fit(0.5);
     choose({});
   }
 
@@ -259,7 +260,7 @@
     on("theme", "click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
     on("in", "click", () => zoom(1.25));
     on("out", "click", () => zoom(0.8));
-    on("fit", "click", fit);
+    on("fit", "click", () => fit());
     on("expand", "click", () => {
       const all = Object.keys(context.plan.drawing.segments);
       const open = all.every((name) => expanded.has(name));
