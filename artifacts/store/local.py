@@ -147,14 +147,12 @@ class LocalStore:
     @contextmanager
     def _written(self, key: str, pieces: Iterable[bytes]) -> Generator[Path]:
         """A file with some content, on disk, under a passing name."""
-        partial = self.root / _PARTIAL / uuid.uuid4().hex
         with _failing(self.root / key):
-            partial.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / _PARTIAL).mkdir(parents=True, exist_ok=True)
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+            partial, file = _make_locked(self.root / _PARTIAL)
         try:
-            with _failing(partial), partial.open("xb", buffering=0) as file:
-                # Kept while we live, so that nobody takes it for a killed writer's.
-                _lock_at_once(file.fileno())
+            with _failing(partial), file:
                 for piece in pieces:
                     view = memoryview(piece)
                     while view:
@@ -184,6 +182,19 @@ class LocalStore:
             yield
         finally:
             os.close(handle)
+
+
+def _make_locked(folder: Path) -> tuple[Path, FileIO]:
+    """A new file whose lock tells, while we live, that it is not a killed writer's."""
+    while True:
+        path = folder / uuid.uuid4().hex
+        file = path.open("xb", buffering=0)
+        # Where there are no locks, abandon() finds none either, and removes nothing.
+        with suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # Removed before it was locked.
 
 
 def _lock_at_once(handle: int) -> bool:
