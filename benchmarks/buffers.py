@@ -128,8 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         paths = {
-            f"bernini {given.size}": given.bundle
-            or build_example(folder, given.size, given.steps),
+            f"bernini {given.size}": given.bundle or build_example(folder, given.size, given.steps),
             "unet": build_sampling(folder),
         }
         results = {name: figures(path) for name, path in paths.items()}

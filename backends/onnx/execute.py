@@ -108,8 +108,6 @@ class OnnxExecutor:
 class OnnxExecutable:
     """A session. Calls may run at once from several threads."""
 
-    writes_outputs = True
-
     def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
         self._session = session
         self._make_value = make_value
