@@ -109,6 +109,9 @@ class BoundCall(Protocol):
     def set_output(self, index: int, array: Array | None) -> None:
         """Write output ``index`` to ``array`` until another one is set; None: into a new array.
 
+        A backend that cannot compute straight into the array copies its result there. The array
+        never shares memory with an input that is set; what it holds before ``run`` means nothing.
+
         Raises:
             BackendError: at ``run``, where the output has another shape or dtype than the array.
         """
@@ -124,18 +127,12 @@ class BoundCall(Protocol):
 
 
 class Executable(Protocol):
-    """A loaded segment. Thread-safe.
-
-    ``writes_outputs`` says whether a bound call computes straight into the arrays that are set;
-    where it does not, setting them costs a copy.
-    """
+    """A loaded segment. Thread-safe."""
 
     @property
     def inputs(self) -> tuple[tuple[str, TensorSpec], ...]: ...
     @property
     def outputs(self) -> tuple[tuple[str, TensorSpec], ...]: ...
-    @property
-    def writes_outputs(self) -> bool: ...
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Run once on arrays in the order of ``inputs``; gives new arrays.

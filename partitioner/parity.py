@@ -140,8 +140,6 @@ def _after_host(plan: Plan) -> set[str]:
 class _Reference:
     """An executable that computes with torch, and checks the compiled one at its first call."""
 
-    writes_outputs = False
-
     def __init__(
         self,
         name: str,

@@ -38,8 +38,6 @@ class HostExecutor:
 class HostExecutable:
     """A host op with its options. Calls may run at once from several threads."""
 
-    writes_outputs = False
-
     def __init__(self, op: HostOp, options: dict[str, Any], info: SegmentInfo) -> None:
         self._op = op
         self._options = options

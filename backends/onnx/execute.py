@@ -71,6 +71,10 @@ _TYPES = {
     "tensor(double)": "float64",
 }
 
+#: Arrays that a bound call keeps ONNX Runtime's view of: carried values take a few places in turn,
+#: and making a view takes longer than all else that binds one.
+_REMEMBERED = 16
+
 _FOLDED_BYTES = 64 * 2**10
 _SILENT = 4  # Errors arrive as exceptions; printed as well they would only be noise.
 
@@ -107,8 +111,6 @@ class OnnxExecutor:
 
 class OnnxExecutable:
     """A session. Calls may run at once from several threads."""
-
-    writes_outputs = True
 
     def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
         self._session = session
@@ -160,17 +162,32 @@ class OnnxBoundCall:
         self._inputs = tuple(name for name, _ in info.inputs)
         self._outputs = tuple(name for name, _ in info.outputs)
         self._set: list[Array | None] = [None] * len(self._outputs)
+        #: By id of the array: what was lately written to, and may be written to or read again.
+        self._values: dict[int, tuple[Array, Any]] = {}
         # The binding gives its outputs in the order in which they were first bound.
         for name in self._outputs:
             self._binding.bind_output(name, "cpu")
 
     def set_input(self, index: int, array: Array) -> None:
-        self._binding.bind_cpu_input(self._inputs[index], array)
+        known = self._values.get(id(array))
+        if known is None:
+            self._binding.bind_cpu_input(self._inputs[index], array)
+        else:
+            self._binding.bind_ortvalue_input(self._inputs[index], known[1])
 
     def set_output(self, index: int, array: Array | None) -> None:
         if array is not None:
-            self._binding.bind_ortvalue_output(self._outputs[index], self._make_value(array))
+            self._binding.bind_ortvalue_output(self._outputs[index], self._value(array))
         self._set[index] = array
+
+    def _value(self, array: Array) -> Any:
+        known = self._values.get(id(array))
+        if known is None:
+            if len(self._values) >= _REMEMBERED:
+                self._values.clear()
+            # The array is kept, so that its id stays its own.
+            known = self._values[id(array)] = (array, self._make_value(array))
+        return known[1]
 
     def run(self) -> tuple[Array, ...]:
         for name, array in zip(self._outputs, self._set, strict=True):

@@ -60,8 +60,6 @@ class OpenvinoExecutor:
 class OpenvinoExecutable:
     """A compiled model. Calls may run at once from several threads."""
 
-    writes_outputs = True
-
     def __init__(self, loaded: Loaded, info: SegmentInfo) -> None:
         self._loaded: Loaded | None = loaded
         self.info = info

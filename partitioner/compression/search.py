@@ -89,7 +89,6 @@ class _Recorder:
     function: Callable[[Sequence[Array]], tuple[Array, ...]]
     given: list[Array] = field(default_factory=list[Any])
     results: list[Array] = field(default_factory=list[Any])
-    writes_outputs: bool = False
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         results = self.function(arrays)

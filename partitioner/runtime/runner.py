@@ -1,9 +1,8 @@
 """Run a schedule: calls, loops, and the places of values.
 
 All state of a request is in its :class:`Run`; executables and constants are shared and only read.
-Inside loops each call keeps one bound call for each turn of the places it reads and writes, and
-binds anew only what differs from the last time: rows of tables, and what the buffer plan does not
-own.
+Inside loops each segment keeps one bound call, and only the tensors that have changed since its
+last run are bound anew: rows of tables, and values that take their places in turn.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ class Run:
         #: backend puts it.
         self._places = {value: self._array(place) for value, place in scheduled.fixed.items()}
         self._loops = 0
-        self._bound: dict[int, _Bound] = {}
-        self._kept: dict[int, list[dict[int, _Bound]]] = {}
+        self._bound: dict[str, _Bound] = {}
         self._counts: dict[str, int] = {}
 
     def run(self) -> dict[str, Array]:
@@ -98,12 +96,12 @@ class Run:
     # --- calls ----------------------------------------------------------------------------------
 
     def _call(self, step: CallStep) -> None:
-        bound = self._bound.get(step.index)
+        bound = self._bound.get(step.segment)
         if bound is None:
             bound = _Bound(self._executables[step.segment])
             # Outside of loops a bound call would only keep arrays alive that are needed no more.
             if self._loops:
-                self._bound[step.index] = bound
+                self._bound[step.segment] = bound
         env, places = self._env, self._places
         for index, name in enumerate(step.inputs):
             bound.read(index, env[name])
@@ -129,20 +127,16 @@ class Run:
         carried = [env[carry.init] for carry in loop.carries]
         gathered = [list[Array]() for _ in loop.gathered]
         rings = [self._ring(ring) for ring in loop.rings]
-        bound = self._kept.setdefault(loop.index, [{} for _ in range(loop.period)])
-        around = self._bound
         self._loops += 1
         for trip in range(loop.trips):
-            self._bound = bound[trip % loop.period]
             for value, turns in rings:
                 places[value] = turns[(loop.trips - 1 - trip) % len(turns)]
             carried = self._trip(loop, trip, carried, gathered)
             if self._callback is not None:
                 self._callback(StepEvent(loop.name, trip, loop.trips))
         self._loops -= 1
-        self._bound = around
         if not self._loops:
-            self._kept.clear()
+            self._bound.clear()
         for carry, array in zip(loop.carries, carried, strict=True):
             if carry.final is not None:
                 env[carry.final] = self._settled(carry.final, array)

@@ -8,7 +8,6 @@ values whose size only the data decide).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +16,6 @@ from partitioner.buffers.timeline import Moment, timeline, written
 from partitioner.plan import Call, Carry, Loop, Plan, Slice
 
 __all__ = ["CallStep", "LoopStep", "Ring", "Scheduled", "ScheduledStep", "schedule"]
-
-#: A loop whose values take their places in turn comes back to the same places after so many trips
-#: at most for its calls to stay bound to them; else they are bound anew.
-_MAX_PERIOD = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +28,8 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """Run a segment, then let values go. ``index`` tells it from other calls."""
+    """Run a segment, then let values go."""
 
-    index: int
     segment: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -47,17 +41,14 @@ class LoopStep:
     """Run a body ``trips`` times, then let values go.
 
     Args:
-        index: tells it from other loops.
         rings: what takes its places in turn; also what stands in the present place of a value of
             a loop around this one.
         rows: (value, result): calls write the value straight into its row of the result.
         copied: (value, result): the value is copied there at the end of a trip.
         gathered: likewise, where only the data decide the result's size.
-        period: trips after which all values are in the same places again; 1 if that is too long.
         drop_inside: values of a trip that are let go at its end.
     """
 
-    index: int
     name: str
     trips: int
     carries: tuple[Carry, ...]
@@ -66,7 +57,6 @@ class LoopStep:
     rows: tuple[tuple[str, str], ...]
     copied: tuple[tuple[str, str], ...]
     gathered: tuple[tuple[str, str], ...]
-    period: int
     body: tuple[ScheduledStep, ...]
     drop_inside: tuple[str, ...]
     drop: tuple[str, ...]
@@ -120,11 +110,6 @@ def _fresh(plan: Plan, buffers: BufferPlan) -> Iterator[str]:
 class _Maker:
     def __init__(self, buffers: BufferPlan) -> None:
         self.buffers = buffers
-        self.count = 0
-
-    def next_index(self) -> int:
-        self.count += 1
-        return self.count - 1
 
     def is_owned(self, value: str) -> bool:
         """Whether the buffer plan owns the memory, so that letting the value go frees nothing."""
@@ -153,7 +138,7 @@ class _Maker:
         step = moment.step
         if isinstance(step, Loop):
             return self.loop(step, moment, drop)
-        return CallStep(self.next_index(), step.segment, step.inputs, step.outputs, drop)
+        return CallStep(step.segment, step.inputs, step.outputs, drop)
 
     def loop(self, loop: Loop, moment: Moment, drop: tuple[str, ...]) -> LoopStep:
         places, rows = self.buffers.places, self.buffers.rows
@@ -166,9 +151,7 @@ class _Maker:
         kept = {c.next for c in loop.carries} | {value for value, _ in rest}
         body = self.sequence(moment.body, kept, start)
         dropped = {value for inner in body for value in inner.drop}
-        period = math.lcm(*(len(ring.places) for ring in rings))
         return LoopStep(
-            self.next_index(),
             loop.name,
             loop.trips,
             loop.carries,
@@ -177,7 +160,6 @@ class _Maker:
             tuple(direct),
             tuple(pair for pair in rest if pair[1] in places),
             tuple(pair for pair in rest if pair[1] not in places),
-            period if period <= _MAX_PERIOD else 1,
             body,
             tuple(v for v in (*start, *local) if not self.is_owned(v) and v not in dropped),
             drop,

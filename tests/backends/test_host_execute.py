@@ -67,7 +67,6 @@ def test_options_and_several_outputs() -> None:
 
     np.testing.assert_array_equal([0, 2], values)
     np.testing.assert_array_equal([1, 2], where)
-    assert not op.writes_outputs
 
 
 def test_a_bound_call() -> None:

@@ -80,7 +80,10 @@ def test_verify_and_inspect(folder: Path) -> None:
     assert 0 == done.returncode
     assert "linear" in done.stdout
     assert "digest" in done.stdout
+    # One float32[1, 3], which the caller gets.
+    assert "memory   12 B a run: arena 0 B; outputs 12 B\n" in done.stdout
     document = json.loads(partition("inspect", str(folder / "model.bundle"), "--json").stdout)
+    assert 12 == document["memory"]["peak"]
     assert {"scale": 3} == {k: document["options"][k] for k in ("scale",)}
 
 

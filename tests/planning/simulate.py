@@ -92,8 +92,6 @@ def _loop(planned: Planned, program: Program, step: Loop, env: dict[str, torch.T
 class _Executable:
     """A segment that computes with torch, as a loaded artifact would."""
 
-    writes_outputs = True
-
     def __init__(self, planned: Planned, program: Program, name: str) -> None:
         info = planned.plan.segments[name]
         self.inputs, self.outputs = info.inputs, info.outputs

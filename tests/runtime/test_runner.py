@@ -37,13 +37,12 @@ def counting_plan(trips: int) -> Plan:
     return Plan(values, {"x": "x"}, ("table",), (), (loop,), {"y": "final"}, infos)
 
 
-def test_a_loop_binds_a_call_once_for_each_turn_of_its_places() -> None:
+def test_a_loop_keeps_one_bound_call_for_a_segment() -> None:
     plan, two = counting_plan(50), mixer(2)
     start = {"x": np.zeros(SHAPE), "table": np.zeros((50, *SHAPE))}
     Run({"two": two}, schedule(plan), start).run()
 
-    # The carried value takes two places in turn.
-    assert 2 == two.bound
+    assert 1 == two.bound
 
 
 def test_what_the_buffer_plan_does_not_own_is_dropped_after_its_last_use() -> None:
