@@ -41,8 +41,19 @@ _INSTEAD = {
     torch.int16: torch.int32,
 }
 
-#: Ops whose index operands torch wants as int64, whatever the target has.
-_WANT_INT64 = frozenset(["gather", "scatter", "scatter_add", "index_select", "take"])
+#: Ops whose indices are int64, whatever the target has, and which argument the indices are. torch
+#: wants it so, and for ``index`` and ``index_put`` ONNX does (GatherND, ScatterND).
+_INDICES = {
+    "gather": 2,
+    "index": 1,
+    "index_copy": 2,
+    "index_put": 1,
+    "index_select": 2,
+    "scatter": 2,
+    "scatter_add": 2,
+    "scatter_reduce": 2,
+    "take": 1,
+}
 
 
 class _Legaliser:
@@ -111,18 +122,23 @@ class _Legaliser:
         asked = node.kwargs.get("dtype")
         if isinstance(asked, torch.dtype) and self._is_illegal(asked):
             node.update_kwarg("dtype", _INSTEAD[asked])
-        if op_name(node) in _WANT_INT64:
+        if op_name(node) in _INDICES:
             self._widen_indices(graph, node)
         node.meta["type"] = inferred_type(node)
         if not isinstance(node.meta["type"], tuple):
             self._cast_after(graph, node)
 
     def _widen_indices(self, graph: fx.Graph, node: fx.Node) -> None:
-        for operand in node.all_input_nodes[1:]:
-            if node_type(operand).dtype == torch.int32:
-                with graph.inserting_before(node):
-                    wide = cast_node(graph, operand, torch.int64, node)
-                node.replace_input_with(operand, wide)
+        position = _INDICES[op_name(node)]
+
+        def widen(operand: fx.Node) -> fx.Node:
+            # Masks are indices, too, and stay masks.
+            narrow = node_type(operand).dtype == torch.int32
+            return cast_node(graph, operand, torch.int64, node) if narrow else operand
+
+        with graph.inserting_before(node):
+            indices = fx.map_arg(node.args[position], widen)
+        node.update_arg(position, indices)
 
     def _cast_after(self, graph: fx.Graph, node: fx.Node) -> None:
         """What a node gives by its nature, in a dtype that the target has."""

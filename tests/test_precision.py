@@ -78,6 +78,44 @@ class Whole(nn.Module):
         return (x + torch.tensor([3, -7], dtype=torch.int16)) * 2
 
 
+class Indices(nn.Module):
+    """Whole numbers as indices and as values of the same op; several indices; a mask."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        order = x.argsort(-1)
+        counted = torch.zeros_like(order).scatter(-1, order, order + 1)
+        put = torch.index_put(torch.zeros_like(order), (order[:, 0] % 3, order[:, 1]), order[:, 2])
+        return {
+            "counted": counted,
+            "added": torch.zeros_like(order).scatter_add(-1, order, counted),
+            "put": put,
+            "picked": x[:, order[0]],
+            "pairs": x[order[:, 0] % 3, order[:, 1]],
+            "masked": torch.where(order > 1, counted, put),
+        }
+
+
+def test_indices_stay_what_ops_want_and_values_do_not() -> None:
+    target = find_target("inf2")
+    program = captured(Indices(), x=torch.randn(3, 4))
+    legal, _ = after(program, for_target(f"{DEFAULT},eliminate-dead", target, None))
+    given = values_of(program)
+    actual = run_program(legal, given)
+    for name, tensor in run_program(program, given).items():
+        assert tensor.dtype == actual[name].dtype
+        assert torch.equal(tensor, actual[name]), name
+    assert set() == _computed(legal) - set(target.dtypes)
+
+
+def test_indices_of_a_target_without_int64_compile(tmp_path: Path) -> None:
+    x = torch.randn(3, 4)
+    partitioner.build(Indices(), {"x": x}, target="inf2", backends=["onnx"], output=tmp_path / "b")
+    with partitioner.load(tmp_path / "b") as pipe:
+        outputs = pipe(x=x.numpy())
+    for name, tensor in Indices()(x).items():
+        np.testing.assert_array_equal(outputs[name], tensor.numpy())
+
+
 @pytest.mark.parametrize("name", ["inf2", "trn1", "trn2.48xlarge", "trn3"])
 def test_dtypes_that_an_accelerator_lacks(name: str) -> None:
     target = find_target(name)
