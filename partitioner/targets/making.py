@@ -51,13 +51,14 @@ def make_target(table: Table, values: Mapping[str, Any]) -> Target:
         devices=tuple(
             _device(name, own, copies, place / "devices" / name) for name, own in devices.items()
         ),
-        limits={backend: _limits(own) for backend, own in limits.items()},
+        # A base may limit backends that this target does without.
+        limits={name: _limits(own) for name, own in limits.items() if name in values["backends"]},
         price=Price(**{**price, "per_hour": price["per_hour"].value}) if price else None,
         figures={key: figure.value for key, figure in figures.items()},
         figure_sources={key: figure.source for key, figure in figures.items()},
         origin=place.file,
     )
-    _check(target, place)
+    _check(target, table.values.get("limits", {}), place)
     return target
 
 
@@ -114,8 +115,12 @@ def _require(values: Mapping[str, Any], keys: Any, place: Place) -> None:
         )
 
 
-def _check(target: Target, place: Place) -> None:
-    """What no single value shows."""
+def _check(target: Target, limited: Mapping[str, Any], place: Place) -> None:
+    """What no single value shows.
+
+    Args:
+        limited: backends that the table itself, and no base of it, limits.
+    """
     owners = [backend for device in target.devices for backend in device.backends]
     calls = {backend for device in target.devices for backend in device.call_s}
     for wrong, key, what in (
@@ -125,7 +130,7 @@ def _check(target: Target, place: Place) -> None:
         (len(owners) > len(set(owners)), "devices", "a backend runs on two devices"),
         *_lacking(target.backends, owners, "backends", "no device has the backend"),
         *_lacking(target.backends, calls, "devices", "no 'call_s' for the backend"),
-        *_lacking(target.limits, target.backends, "limits", "not among the target's backends:"),
+        *_lacking(limited, target.backends, "limits", "not among the target's backends:"),
         *_lacking(target.arithmetic, target.dtypes, "arithmetic", "not among the dtypes:"),
         *(
             (

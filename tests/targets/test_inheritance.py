@@ -35,6 +35,11 @@ def test_products_and_prices_are_replaced_as_a_whole(tmp_path: Path):
     assert (0.1, "", "mine") == (mine.price.per_hour, mine.price.terms, mine.instance)
 
 
+def test_limits_of_backends_that_are_left_out_are_left_out(tmp_path: Path):
+    mine = one(tmp_path, '[targets.mine]\nbase = "inf2"\nbackends = ["onnx", "host"]\n')
+    assert ["onnx"] == list(mine.limits)
+
+
 def test_another_instance_has_not_the_price_of_its_base(tmp_path: Path):
     mine = one(tmp_path, '[targets.mine]\nbase = "xeon"\ninstance = "a box in the cellar"\n')
     assert ("a box in the cellar", None) == (mine.instance, mine.price)
