@@ -53,8 +53,8 @@ def command(model: str, show_passes: bool, probe: bool, as_json: bool, **given: 
 
 
 def _document(prepared: Any) -> dict[str, Any]:
-    from partitioner.frontend import missing_backends
     from partitioner.passes.costs import program_cost
+    from partitioner.targets.available import missing_backends
 
     plan, captured = prepared.planned.plan, prepared.captured
     return {
