@@ -24,17 +24,17 @@ limits.far = { instructions = 1e6 }
 devices.neuron = { backends = ["far"], call_s = { far = 1e-4 } }
 """
 
-#: Casts of the input, and of indices.
+#: Casts of the input, and of indices; a product large enough for an accelerator.
 MODEL = """
 import torch
 class Pipeline(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.linear = torch.nn.Linear(8, 8)
+        self.linear = torch.nn.Linear(2048, 2048)
     def forward(self, x, rows):
         return self.linear(x.double().float())[:, rows]
 pipeline = Pipeline()
-example_inputs = {"x": torch.ones(2, 8), "rows": torch.tensor([1, 2])}
+example_inputs = {"x": torch.ones(512, 2048), "rows": torch.tensor([1, 2])}
 """
 
 
