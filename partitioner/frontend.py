@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from partitioner.backends import backend_names, find_backend
+from partitioner.backends import find_backend
 from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured, capture
@@ -40,6 +40,7 @@ from partitioner.program import DrawSequence, Program
 from partitioner.runtime.draws import draw_noise
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
+from partitioner.targets.available import missing_backends, missing_to_build
 from partitioner.targets.choice import with_backends
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning import tune as measure
@@ -60,7 +61,6 @@ __all__ = [
     "Prepared",
     "compress",
     "example_request",
-    "missing_backends",
     "prepare",
     "require_backends",
     "target_of",
@@ -290,38 +290,18 @@ def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Ta
     return found if backends is None else with_backends(found, backends)
 
 
-def missing_backends(target: Target) -> tuple[str, ...]:
-    """Backends of a target that are not installed; a plan gives their nodes to the others."""
-    installed = backend_names()
-    return tuple(name for name in target.backends if name not in installed)
-
-
 def require_backends(target: Target) -> None:
     """Refuse a target that can be planned for and not built.
 
     Raises:
         UsageError: none of the backends that are for one of its devices can compile here.
     """
-    missing = missing_backends(target)
-    for device in target.devices:
-        names = [name for name in target.backends if name in device.backends]
-        absent = {name: _absent(name, missing) for name in names}
-        if names and all(absent.values()):
-            raise UsageError(
-                f"target {target.name!r} needs the backend {names[0]!r}, {absent[names[0]]}",
-                advice="build for 'cpu', which runs on any CPU; `partition plan` takes any target",
-            )
-
-
-def _absent(name: str, missing: Sequence[str]) -> str:
-    """Why a backend cannot compile; empty if it can."""
-    if name in missing:
-        return "which is not installed"
-    info = find_backend(name)
-    if not info.compiler:
-        return "which this version plans for and does not compile for yet"
-    lacking = info.missing_to_build()
-    return f"whose compiler needs {lacking[0]}" if lacking else ""
+    missing = missing_to_build(target)
+    if missing:
+        raise UsageError(
+            f"target {target.name!r} needs {missing}",
+            advice="build for 'cpu', which runs on any CPU; `partition plan` takes any target",
+        )
 
 
 def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:

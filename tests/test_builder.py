@@ -249,10 +249,7 @@ def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
 def test_a_target_whose_backend_is_missing_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         partitioner.build("no pipeline at all", EXAMPLE, target="inf2", output=tmp_path / "b")
-    assert (
-        "target 'inf2' needs the backend 'neuron', which this version plans for"
-        in caught.value.what
-    )
+    assert caught.value.what.startswith("target 'inf2' needs the backend 'neuron', ")
     assert [] == left_over(tmp_path)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from partitioner.backends import backend_names, find_backend
 from partitioner.cli.common import emit, json_option
-from partitioner.targets import Target, all_targets
+from partitioner.targets import all_targets
+from partitioner.targets.available import missing_to_build, missing_to_run
 
 __all__ = ["command", "target_rows"]
 
@@ -61,26 +61,19 @@ def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, 
     """
     can_run = all(_version(name) is not None for name in _RUN)
     can_build = can_run and all(_version(name) is not None for name in _BUILD)
-    installed = set(backend_names())
     rows: list[dict[str, Any]] = []
     for target in all_targets(files):
-        complete = installed.issuperset(target.backends)
         fits = not target.machine or platform.machine() in target.machine
         rows.append(
             {
                 "name": target.name,
                 "backends": list(target.backends),
-                "build": can_build and complete and _compiles(target),
-                "run": can_run and complete and fits,
+                "build": can_build and not missing_to_build(target),
+                "run": can_run and fits and not missing_to_run(target),
                 "note": target.note,
             }
         )
     return rows
-
-
-def _compiles(target: Target) -> bool:
-    """Whether this version compiles for all of a target's backends."""
-    return all(find_backend(name).compiler for name in target.backends)
 
 
 def _version(name: str) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from partitioner.capture.sources import portable
-from partitioner.frontend import Prepared, missing_backends
+from partitioner.frontend import Prepared
 from partitioner.passes.costs import program_cost
 from partitioner.plan import Loop, Plan, Step
 from partitioner.planning.borders import Border, explain_borders
@@ -20,6 +20,7 @@ from partitioner.planning.plan import Planned
 from partitioner.program import Program
 from partitioner.report.formats import FORMAT, VERSION
 from partitioner.report.groups import node_groups
+from partitioner.targets.available import missing_backends
 
 __all__ = ["describe", "describe_several"]
 

@@ -15,17 +15,26 @@ from partitioner.targets import all_targets, find_target
 
 MINE = '[targets.mine]\nbase = "xeon"\nnote = "a box"\ndevices.cpu.cores = 48\n'
 
-#: Casts of the input, and of indices.
+#: A device whose backend nobody has.
+FAR = """
+[targets.far]
+base = "inf2"
+backends = ["far", "onnx", "host"]
+limits.far = { instructions = 1e6 }
+devices.neuron = { backends = ["far"], call_s = { far = 1e-4 } }
+"""
+
+#: Casts of the input, and of indices; a product large enough for an accelerator.
 MODEL = """
 import torch
 class Pipeline(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.linear = torch.nn.Linear(8, 8)
+        self.linear = torch.nn.Linear(2048, 2048)
     def forward(self, x, rows):
         return self.linear(x.double().float())[:, rows]
 pipeline = Pipeline()
-example_inputs = {"x": torch.ones(2, 8), "rows": torch.tensor([1, 2])}
+example_inputs = {"x": torch.ones(512, 2048), "rows": torch.tensor([1, 2])}
 """
 
 
@@ -70,14 +79,23 @@ def test_json_has_all_figures_and_sources(mine: str):
     assert one in rows
     assert 48 == one["devices"][0]["cores"] == one["figures"]["devices.cpu.cores"]
     assert mine == one["figure_sources"]["devices.cpu.cores"]
-    assert not next(row for row in rows if row["name"] == "inf2")["build"]
+    inf2 = next(row for row in rows if row["name"] == "inf2")
+    assert (False, False) == (inf2["build"], inf2["run"])
 
 
-def test_a_plan_for_hardware_whose_backend_is_missing(model: str):
+def test_a_plan_for_hardware_that_is_not_here(model: str):
     text = run(plan.command, model, "--target", "inf2.8xlarge", "--passes")
     assert "target   inf2.8xlarge" in text
     assert "legalise-dtypes{dtypes=" + "+".join(find_target("inf2").dtypes) + "}" in text
     assert "warning" not in text
+
+
+def test_a_plan_without_a_backend_that_is_not_installed(model: str, tmp_path: Path):
+    path = tmp_path / "far.toml"
+    path.write_text(FAR)
+    text = run(plan.command, model, "--target", "far", "--target-file", str(path))
+    assert "warning  the backend 'far' is not installed: others are planned for its part" in text
+    assert "[onnx]" in text
 
 
 def test_a_plan_for_a_target_of_ones_own(model: str, mine: str):

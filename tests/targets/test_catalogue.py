@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 
 from partitioner.backends import backend_names
+from partitioner.backends.neuron import support as neuron_support
 from partitioner.backends.onnx import support
 from partitioner.errors import UsageError
 from partitioner.specs import DTYPES
 from partitioner.targets import all_targets, find_target
 from tests.targets.files import refused, write
-
-#: Backends that targets name and this version does not bring.
-PLANNED = {"neuron"}
 
 TARGETS = all_targets()
 
@@ -33,7 +31,7 @@ def test_every_name_and_alias_finds_its_target(target):
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 def test_facts_are_filled_in(target):
-    assert set() == set(target.backends) - set(backend_names()) - PLANNED
+    assert set() == set(target.backends) - set(backend_names())
     assert "host" == target.backends[-1]
     assert set() == set(target.dtypes) - set(DTYPES)
     assert 0 < target.absolute < target.relative < 0.01
@@ -61,6 +59,11 @@ def test_every_figure_has_a_source(target):
 
 def test_dtypes_are_those_of_the_backend():
     assert support.table().dtypes == set(find_target("cpu").dtypes)
+
+
+def test_dtypes_of_an_accelerator_are_among_those_of_its_backend():
+    for name in ("inf2", "trn1", "trn2", "trn3"):
+        assert set() == set(find_target(name).dtypes) - neuron_support.table().dtypes
 
 
 def test_cpu_runs_here():

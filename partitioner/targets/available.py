@@ -1,0 +1,57 @@
+"""What is missing here to build for a target, or to run on it. Imports no backend's libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from partitioner.backends import BackendInfo, backend_names, find_backend
+from partitioner.targets.facts import Target
+
+__all__ = ["missing_backends", "missing_to_build", "missing_to_run"]
+
+
+def missing_backends(target: Target) -> tuple[str, ...]:
+    """Backends of a target that are not installed; a plan gives their nodes to the others."""
+    installed = backend_names()
+    return tuple(name for name in target.backends if name not in installed)
+
+
+def missing_to_build(target: Target) -> str:
+    """Why a target cannot be built for here: of one of its devices, no backend can compile.
+
+    Returns:
+        ``the backend 'neuron', whose compiler needs torch_neuronx``; empty if it can.
+    """
+    return _missing(target, _why_not_compiled)
+
+
+def missing_to_run(target: Target) -> str:
+    """The same for running: of one of its devices, no backend has an executor here."""
+    return _missing(target, _why_not_run)
+
+
+def _missing(target: Target, why_not: Callable[[BackendInfo], str]) -> str:
+    absent = missing_backends(target)
+    for device in target.devices:
+        names = [name for name in target.backends if name in device.backends]
+        reasons = [
+            "which is not installed" if name in absent else why_not(find_backend(name))
+            for name in names
+        ]
+        if names and all(reasons):
+            return f"the backend {names[0]!r}, {reasons[0]}"
+    return ""
+
+
+def _why_not_compiled(info: BackendInfo) -> str:
+    if not info.compiler:
+        return "which this version plans for and does not compile for yet"
+    lacking = info.missing_to_build()
+    return f"whose compiler needs {lacking[0]}" if lacking else ""
+
+
+def _why_not_run(info: BackendInfo) -> str:
+    if not info.executor:
+        return "whose artifacts this version does not run"
+    lacking = info.missing()
+    return f"which needs {lacking[0]}" if lacking else ""

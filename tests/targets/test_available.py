@@ -1,0 +1,44 @@
+"""What is missing to build for a target here, and to run on it."""
+
+from dataclasses import replace
+
+from partitioner.targets import find_target
+from partitioner.targets.available import missing_backends, missing_to_build, missing_to_run
+from partitioner.targets.choice import with_backends
+
+
+def test_nothing_is_missing_for_a_cpu():
+    cpu = find_target("cpu")
+    assert ((), "", "") == (missing_backends(cpu), missing_to_build(cpu), missing_to_run(cpu))
+
+
+def test_one_backend_a_device_is_enough():
+    cpu = find_target("cpu")
+    (device,) = cpu.devices
+    more = replace(
+        cpu,
+        backends=("far", *cpu.backends),
+        devices=(replace(device, backends=("far", *device.backends)),),
+    )
+    assert (("far",), "", "") == (
+        missing_backends(more),
+        missing_to_build(more),
+        missing_to_run(more),
+    )
+
+
+def test_an_accelerator_needs_its_own_backend():
+    inf2 = find_target("inf2")
+    chip = inf2.device_of("neuron")
+    far = replace(
+        inf2, backends=("far", "onnx", "host"), devices=(replace(chip, backends=("far",)),)
+    )
+    assert "the backend 'far', which is not installed" == missing_to_build(far)
+    assert missing_to_build(far) == missing_to_run(far)
+    assert "" == missing_to_build(with_backends(inf2, ["onnx"]))
+
+
+def test_this_version_plans_for_neuron_only():
+    inf2 = find_target("inf2")
+    assert missing_to_build(inf2).startswith("the backend 'neuron', ")
+    assert missing_to_run(inf2).startswith("the backend 'neuron', ")
