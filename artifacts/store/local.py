@@ -47,8 +47,13 @@ class LocalStore:
         path = self.root / key
         if not os.path.lexists(path):
             return None
-        with _opened(path) as (_, info):
-            return Entry(key, info.st_size, info.st_mtime)
+        try:
+            with _opened(path) as (_, info):
+                return Entry(key, info.st_size, info.st_mtime)
+        except StoreError:
+            if not os.path.lexists(path):
+                return None  # Removed between two looks.
+            raise
 
     def get(self, key: str, limit: int) -> Document | None:
         path = self.root / key
