@@ -34,6 +34,8 @@ __all__ = [
     "Executor",
     "Memory",
     "Mode",
+    "OfSegment",
+    "call_once",
     "place_of",
 ]
 
@@ -147,6 +149,41 @@ class Executable(Protocol):
     def close(self) -> None:
         """Give back memory. Called once, when no call is running."""
         ...
+
+
+class OfSegment:
+    """The part of an executable that its segment decides."""
+
+    def __init__(self, info: SegmentInfo) -> None:
+        self.info = info
+
+    @property
+    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]:
+        return self.info.inputs
+
+    @property
+    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]:
+        return self.info.outputs
+
+
+def call_once(
+    executable: Executable, info: SegmentInfo, arrays: Sequence[Array]
+) -> tuple[Array, ...]:
+    """Run an executable on arrays in the order of its inputs, by a bound call; gives new arrays.
+
+    Raises:
+        BackendError: another number of arrays, or as the bound call.
+    """
+    import numpy as np
+
+    if len(arrays) != len(info.inputs):
+        raise BackendError(
+            f"{len(arrays)} arrays for {len(info.inputs)} inputs", where=place_of(info)
+        )
+    call = executable.bind()
+    for index, array in enumerate(arrays):
+        call.set_input(index, np.asarray(array, order="C"))
+    return call.run()
 
 
 class Executor(Protocol):

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-import partitioner
 from partitioner.artifacts.manifest import (
     Artifact,
     ConstantRef,
     Manifest,
     ParitySample,
     Tolerance,
-    Variant,
 )
-from partitioner.artifacts.names import check_label
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
@@ -34,9 +28,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.capture.sources import portable
 from partitioner.compiling import Compilation, SegmentCompiler, moved
-from partitioner.errors import BundleError, UsageError
 from partitioner.frontend import (
     PARITY_SEED,
     Case,
@@ -64,7 +56,15 @@ from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import Planned
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
 from partitioner.program import Program
-from partitioner.report.groups import node_groups
+from partitioner.recording import (
+    check_labels,
+    label_of,
+    plain_options,
+    portable_plan,
+    report_of,
+    toolchain,
+    variants_of,
+)
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Image, Noise
@@ -82,9 +82,6 @@ CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
 
 #: From this size on the compiler's process is ended before parity.
 _LARGE_BYTES = 256 * 2**20
-
-#: Recorded in the manifest, where installed.
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 
 
 @dataclass(frozen=True)
@@ -174,8 +171,8 @@ def build(
     hardware = target_of(target, backends)
     require_backends(hardware)
     check_limits(accuracy_budget, tolerance)
-    label = name or _label(module)
-    _check_labels(label, version)
+    label = name or label_of(module)
+    check_labels(label, version)
     phase = _Phases(progress)
     with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
         observers = [dump_to(Path(dump_passes))] if dump_passes else []
@@ -231,28 +228,28 @@ def build(
                 limit = Tolerance(relative, hardware.absolute)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
-            report = _report(prepared, compilation)
+            report = report_of(prepared, compilation)
             manifest = Manifest(
                 name=label,
                 version=version,
                 target=hardware.name,
                 inputs=prepared.program.inputs,
                 outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
-                plan=_portable_plan(planned.plan),
+                plan=portable_plan(planned.plan),
                 artifacts=artifacts,
                 constants=constants[0],
                 blobs=tuple(writer.blobs[digest] for digest in sorted(writer.blobs)),
                 parity=samples[0],
-                toolchain=_toolchain(),
+                toolchain=toolchain(),
                 options={
-                    **_plain(cases[0].options),
+                    **plain_options(cases[0].options),
                     "passes": prepared.passes,
                     "target": hardware.name,
                     "placement": prepared.recipe,
                     "accuracy_budget": accuracy_budget,
                 },
                 report=report,
-                variants=_variants(cases, constants, samples) if variants else (),
+                variants=variants_of(cases, constants, samples) if variants else (),
                 memory=measure(planned.plan),
             )
             digest = writer.commit(manifest)
@@ -433,90 +430,3 @@ class _Job:
             )
             loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
         return loaded
-
-
-def _variants(
-    cases: Sequence[Case],
-    constants: Sequence[Mapping[str, ConstantRef]],
-    samples: Sequence[ParitySample | None],
-) -> tuple[Variant, ...]:
-    return tuple(
-        Variant(
-            options=case.choice,
-            trips=case.trips,
-            repeats=tuple(group.repeat for group in case.plan.draws),
-            constants={v: ref for v, ref in own.items() if ref != constants[0][v]},
-            parity=None if case is cases[0] else sample,
-            memory=None if case is cases[0] else measure(case.plan),
-        )
-        for case, own, sample in zip(cases, constants, samples, strict=True)
-    )
-
-
-# --- labels -------------------------------------------------------------------------------------
-
-
-def _label(module: Any) -> str:
-    own = getattr(module, "__name__", None)
-    text = re.sub(r"\W+", "-", str(own or type(module).__name__)).strip("-")
-    return text.lower() or "pipeline"
-
-
-def _check_labels(name: str, version: str) -> None:
-    """Before the work, not after it.
-
-    Raises:
-        UsageError: a label that a manifest does not take.
-    """
-    try:
-        check_label(name, "the bundle's name")
-        check_label(version, "the bundle's version")
-    except BundleError as error:
-        raise UsageError(error.what, advice="use printable text without slashes") from error
-
-
-def _toolchain() -> dict[str, str]:
-    tools = {"partitioner": partitioner.__version__, "python": platform.python_version()}
-    for name in _TOOLS:
-        try:
-            tools[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tools
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON values; what is none by its type, since its text may hold an address."""
-    plain: dict[str, Any] = {}
-    for name, value in options.items():
-        simple = value is None or isinstance(value, bool | int | float | str)
-        plain[name] = value if simple else type(value).__name__
-    return plain
-
-
-def _portable_plan(plan: Plan) -> Plan:
-    segments = {
-        name: replace(info, sources=tuple(portable(s) for s in info.sources))
-        for name, info in plan.segments.items()
-    }
-    return replace(plan, segments=segments)
-
-
-def _report(prepared: Prepared, compilation: Compilation) -> dict[str, Any]:
-    captured, records = prepared.captured, prepared.records
-    # No seconds here: the report is part of the bundle, whose digest must not depend on them.
-    rows = [{**asdict(r), "notes": list(r.notes)} for r in records]
-    for row in rows:
-        del row["seconds"]
-    return {
-        "loops": [
-            {**asdict(loop), "stages": list(loop.stages), "source": portable(loop.source)}
-            for loop in captured.loops
-        ],
-        "stage_calls": dict(captured.stage_calls),
-        "compile": compilation.report,
-        "compression": [asdict(trade) for trade in prepared.trades],
-        "warnings": list(captured.warnings),
-        "passes": rows,
-        "holds": node_groups(prepared.planned),
-    }

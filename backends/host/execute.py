@@ -7,11 +7,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from partitioner.backends.execution import ArtifactFiles, DeviceOptions, place_of
+from partitioner.backends.execution import (
+    ArtifactFiles,
+    DeviceOptions,
+    OfSegment,
+    place_of,
+)
 from partitioner.errors import BackendError, BundleError, PartitionerError
 from partitioner.hostops import HostOp, resolve_host_op
 from partitioner.plan import SegmentInfo
-from partitioner.specs import TensorSpec
 
 __all__ = ["HostExecutable", "HostExecutor"]
 
@@ -35,21 +39,13 @@ class HostExecutor:
         return HostExecutable(op, options, info)
 
 
-class HostExecutable:
+class HostExecutable(OfSegment):
     """A host op with its options. Calls may run at once from several threads."""
 
     def __init__(self, op: HostOp, options: dict[str, Any], info: SegmentInfo) -> None:
         self._op = op
         self._options = options
-        self.info = info
-
-    @property
-    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.inputs
-
-    @property
-    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.outputs
+        super().__init__(info)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Call the op on arrays in the order of ``inputs``.

@@ -26,7 +26,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from partitioner.backends.execution import ArtifactFiles, DeviceOptions, place_of
+from partitioner.backends.execution import (
+    ArtifactFiles,
+    DeviceOptions,
+    OfSegment,
+    call_once,
+    place_of,
+)
 from partitioner.backends.onnx.external import check_external
 from partitioner.backends.onnx.pool import apply_pool
 from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
@@ -109,21 +115,13 @@ class OnnxExecutor:
         return OnnxExecutable(session, ort.OrtValue.ortvalue_from_numpy, artifact.info)
 
 
-class OnnxExecutable:
+class OnnxExecutable(OfSegment):
     """A session. Calls may run at once from several threads."""
 
     def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
         self._session = session
         self._make_value = make_value
-        self.info = info
-
-    @property
-    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.inputs
-
-    @property
-    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.outputs
+        super().__init__(info)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Run once; arrays in the order of ``inputs``, new arrays in the order of ``outputs``.
@@ -132,15 +130,7 @@ class OnnxExecutable:
             BackendError: the session failed, or an array has another shape or dtype than the
                 graph takes.
         """
-        if len(arrays) != len(self.info.inputs):
-            raise BackendError(
-                f"{len(arrays)} arrays for {len(self.info.inputs)} inputs",
-                where=place_of(self.info),
-            )
-        call = self.bind()
-        for index, array in enumerate(arrays):
-            call.set_input(index, np.asarray(array, order="C"))
-        return call.run()
+        return call_once(self, self.info, arrays)
 
     def bind(self) -> OnnxBoundCall:
         if self._session is None:

@@ -12,7 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from partitioner.backends.execution import ArtifactFiles, DeviceOptions, place_of
+from partitioner.backends.execution import (
+    ArtifactFiles,
+    DeviceOptions,
+    OfSegment,
+    call_once,
+    place_of,
+)
 from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.loading import Loaded, load_model
 from partitioner.backends.openvino.settings import read_settings
@@ -57,20 +63,12 @@ class OpenvinoExecutor:
         return OpenvinoExecutable(loaded, artifact.info)
 
 
-class OpenvinoExecutable:
+class OpenvinoExecutable(OfSegment):
     """A compiled model. Calls may run at once from several threads."""
 
     def __init__(self, loaded: Loaded, info: SegmentInfo) -> None:
         self._loaded: Loaded | None = loaded
-        self.info = info
-
-    @property
-    def inputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.inputs
-
-    @property
-    def outputs(self) -> tuple[tuple[str, TensorSpec], ...]:
-        return self.info.outputs
+        super().__init__(info)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Run once; arrays in the order of ``inputs``, new arrays in the order of ``outputs``.
@@ -79,15 +77,7 @@ class OpenvinoExecutable:
             BackendError: OpenVINO failed, or an array has another shape or dtype than the graph
                 takes.
         """
-        if len(arrays) != len(self.info.inputs):
-            raise BackendError(
-                f"{len(arrays)} arrays for {len(self.info.inputs)} inputs",
-                where=place_of(self.info),
-            )
-        call = self.bind()
-        for index, array in enumerate(arrays):
-            call.set_input(index, np.asarray(array, order="C"))
-        return call.run()
+        return call_once(self, self.info, arrays)
 
     def bind(self) -> OpenvinoBoundCall:
         """A call with an infer request of its own."""

@@ -73,7 +73,9 @@ def _lines(bundle: Any) -> Iterator[str]:
         needs = measure(rescheduled(manifest.plan, variant.trips, variant.repeats)).peak
         yield f"variant  {chosen}: {trips}, {own}, a run takes {size_text(needs)}"
     yield "built with  " + ", ".join(f"{k} {v}" for k, v in manifest.toolchain.items())
-    yield "options  " + ", ".join(f"{k}={v}" for k, v in manifest.options.items())
+    options = {k: v for k, v in manifest.options.items() if k != "placement"}
+    yield "options  " + ", ".join(f"{k}={v}" for k, v in options.items())
+    yield from _placing(manifest.options.get("placement"))
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
@@ -112,3 +114,19 @@ def _steps(
             most = size_text(needs[step.name])
             yield f"{indent}{step.name} x {step.trips}  carries {carried}  needs {most}"
             yield from _steps(manifest, needs, step.body, depth + 1)
+
+
+def _placing(recipe: Any) -> Iterator[str]:
+    """How backends were chosen; what another's build may have written there is left out."""
+    if not isinstance(recipe, dict):
+        return
+    backends, measured = (recipe.get(key) for key in ("backends", "measured"))
+    parts = [f"backends {', '.join(map(str, backends))}"] if isinstance(backends, list) else []
+    for kind in ("stages", "ops"):
+        table = recipe.get(kind)
+        if isinstance(table, dict):
+            parts += [f"{name} on {backend}" for name, backend in table.items()]
+    if isinstance(measured, list) and measured:
+        parts.append(f"by measurements of {len(measured)} pieces")
+    if parts:
+        yield "placed   " + "; ".join(parts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from torch import fx
@@ -142,7 +143,7 @@ def _narrowest(units: Sequence[Sequence[fx.Node]], loads: Sequence[float], parts
     if width < math.inf:
         return best
     # One op is larger than its share: cut around it.
-    sums = [sum(loads[:place]) for place in range(1, len(units))]
+    sums = list(accumulate(loads[:-1]))
     return 1 + min(range(len(sums)), key=lambda i: abs(sums[i] - total / parts))
 
 

@@ -59,7 +59,7 @@ def rates_of(target: Target, backends: Sequence[str]) -> Rates:
         backends=tuple(backends),
         device=tuple(index[name] for name in backends),
         call_s=tuple(devices[index[name]].call_s.get(name, 0.0) for name in backends),
-        read_s=tuple(1 / d.bandwidth for d in devices),
+        read_s=tuple(1 / (d.bandwidth * d.efficiency) for d in devices),
         latency_s=tuple(tuple(latency for latency, _ in row) for row in ways),
         byte_s=tuple(tuple(per_byte for _, per_byte in row) for row in ways),
         host=host,

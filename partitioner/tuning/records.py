@@ -22,6 +22,7 @@ import partitioner
 from partitioner.artifacts.cachedir import cache_dir
 from partitioner.backends import find_backend
 from partitioner.backends.execution import BackendInfo
+from partitioner.errors import OutputError
 from partitioner.planning.segments import Part
 from partitioner.runtime.cpus import usable_cpus
 
@@ -70,15 +71,25 @@ class Records:
         """Write a measurement, whole or not at all.
 
         Raises:
-            OSError: the directory cannot be written.
+            OutputError: the directory cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"key": key, "seconds": seconds}, indent=1)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write(text, self._file(key))
+        except OSError as error:
+            raise OutputError(
+                f"a measurement cannot be kept: {error.strerror or error}",
+                where=str(self.path),
+                advice="set PARTITIONER_CACHE to a folder that can be written and has room",
+            ) from error
+
+    def _write(self, text: str, target: Path) -> None:
         handle, name = tempfile.mkstemp(dir=self.path, suffix=".part")
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(text)
-            os.replace(name, self._file(key))
+            os.replace(name, target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from partitioner.cli.inspect import _placing
 from partitioner.cli.tables import count_text, passes_table, size_text
 
 
@@ -48,3 +49,22 @@ def test_a_report_of_something_else_is_no_table(records: Any) -> None:
 def test_a_record_of_something_else_is_a_line_without_numbers() -> None:
     _, line = passes_table([{"name": 3, "nodes_before": "x", "notes": 7, "seconds": "long"}])
     assert "3" == line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (None, []),
+        (3, []),
+        ({}, []),
+        ({"backends": "onnx", "stages": ["a"], "measured": 3}, []),
+        (
+            {"backends": ["a", "b"], "stages": {"decoder": "b"}, "ops": {}, "measured": [{}, {}]},
+            ["placed   backends a, b; decoder on b; by measurements of 2 pieces"],
+        ),
+    ],
+)
+def test_how_backends_were_chosen_is_said_whatever_a_bundle_holds(
+    recipe: object, expected: list[str]
+):
+    assert expected == list(_placing(recipe))

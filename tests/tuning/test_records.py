@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from partitioner.artifacts.cachedir import cache_dir
+from partitioner.errors import OutputError
 from partitioner.planning.segments import Part
 from partitioner.tuning.pieces import pieces_of
 from partitioner.tuning.records import Records, key_of
@@ -78,3 +79,10 @@ def test_where_a_host_keeps_things(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert tmp_path / "xdg" / "partitioner" / "blobs" == cache_dir("blobs")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert Path.home() / ".cache" / "partitioner" / "blobs" == cache_dir("blobs")
+
+
+def test_where_nothing_can_be_kept_it_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError) as caught:
+        Records(tmp_path / "file").keep(key_of(part(), "onnx"), 0.25)
+    assert str(tmp_path / "file") == caught.value.where

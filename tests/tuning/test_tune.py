@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+import partitioner
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends.base import CompileOptions
 from partitioner.errors import BundleError, ModelError, UsageError
@@ -15,7 +17,7 @@ from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning.measuring import Workbench
 from partitioner.tuning.pieces import pieces_of
 
-from .samples import prepared
+from .samples import TwoStages, prepared
 
 
 def test_pieces_are_compiled_and_timed_for_real(tmp_path: Path):
@@ -104,3 +106,30 @@ def test_a_recipe_of_another_form_is_refused(document: object):
     with pytest.raises(BundleError) as caught:
         read_recipe(document)
     assert "placement" in caught.value.what
+
+
+def test_a_tuned_build_is_placed_by_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PARTITIONER_CACHE", str(tmp_path / "cache"))
+    one = prepared(backends=["openvino", "onnx"])
+    tuned = tune(one)
+    for own in tuned.tuned:
+        assert {"openvino", "onnx"} == own.seconds.keys()
+        assert () == own.cached
+    # Found again, so that the same plan comes of it; and a bundle's record makes it, too.
+    again = tune(one)
+    assert [("openvino", "onnx")] * len(again.tuned) == [own.cached for own in again.tuned]
+    assert [own.seconds for own in tuned.tuned] == [own.seconds for own in again.tuned]
+    assert tuned.planned.plan == again.planned.plan
+    assert tuned.planned.plan == tune_as(one, read_recipe(tuned.recipe).measured).planned.plan
+
+
+def test_a_tuned_bundle_gives_the_eager_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PARTITIONER_CACHE", str(tmp_path / "cache"))
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
+    module, output = TwoStages().eval(), tmp_path / "tuned.bundle"
+    partitioner.build(module, {"x": x}, output=output, backends=["openvino", "onnx"], tune=True)
+    with partitioner.load(output) as pipe, torch.no_grad():
+        (actual,) = pipe(x=x.numpy()).values()
+        torch.testing.assert_close(torch.from_numpy(actual), module(x), rtol=1e-4, atol=1e-6)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import digest_bytes
@@ -40,7 +41,7 @@ def uri(endpoint: str, new_bucket: Callable[[str], str]) -> str:
     for left in reversed(range(30)):
         try:
             return new_bucket(endpoint)
-        except Exception:
+        except (BotoCoreError, ClientError):
             # Its ports answer before it is ready.
             if not left:
                 raise
