@@ -25,6 +25,7 @@ from partitioner.backends.base import Compiled, CompileOptions, Verdict
 from partitioner.backends.graphs import from_json, identifier, to_json
 from partitioner.backends.lifting import WEIGHT, export_graph, lifted_module, lifted_names
 from partitioner.backends.onnx.packed import write_packed
+from partitioner.backends.onnx.slices import merge_slices
 from partitioner.backends.onnx.support import verdict
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
@@ -178,6 +179,7 @@ def _export(
     outer = {_INPUT.format(i): n for i, n in enumerate([*job["inputs"], *names.values()])}
     outer |= {_OUTPUT.format(i): n for i, n in enumerate(job["outputs"])}
     _rename(model.graph, outer)
+    merge_slices(model)
     return model
 
 
