@@ -133,7 +133,7 @@ def _cheaper(node: fx.Node) -> fx.Node | None:
         return None
     name, emitter = op_name(node), _Emitter(node)
     source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or None in shape_of(source):
+    if not isinstance(source, fx.Node) or None in node_type(source).shape:
         return None
     if name == "select":
         dim = cast(int, argument(node, 1, "dim", 0))
