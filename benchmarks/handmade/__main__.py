@@ -3,9 +3,9 @@
 By hand: each module of the pipeline compiled by OpenVINO (snippets off where it crashes), by ONNX
 Runtime, by ``torch.compile`` or by AOTInductor, called from a loop in Python with the sampler in
 NumPy; and eager torch. All in float32, on the same CPUs, each in a process of its own. The bundle
-is built with ``--tune``. Medians of requests; seconds from the start of a process to its first result
-(the least of ``--starts`` processes, caches warm); and memory after it, weights that are mapped
-included.
+is built with ``--tune``. Medians of requests; seconds from the start of a process to its first
+result (the least of ``--starts`` processes, caches warm); and memory after it, weights that are
+mapped included.
 
 Cases are bernini-tiny, bernini-base, dit, unet.
 
