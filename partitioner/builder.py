@@ -27,6 +27,10 @@ from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
+from partitioner.caching.cache import CompileCache
+from partitioner.caching.options import CacheOptions
+from partitioner.caching.parity import check_parity
+from partitioner.caching.parity_key import parity_key
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.frontend import (
@@ -91,7 +95,8 @@ class BuildResult:
     Attributes:
         path: of the bundle.
         digest: its identity.
-        report: loops found, what passes did, errors of parity, seconds of each phase.
+        report: loops found, what passes did, errors of parity, seconds of each phase, what the
+            compile cache had.
     """
 
     path: Path
@@ -124,6 +129,7 @@ def build(
     timeout_s: float = 1800.0,
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
+    cache: CacheOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
@@ -161,6 +167,8 @@ def build(
         timeout_s: seconds that compiling one segment may take.
         memory_bytes: address space that compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
+        cache: how what other builds have found is used; by default as the environment says
+            (``PARTITIONER_COMPILE_CACHE``), else the cache on this disk.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
 
@@ -173,6 +181,7 @@ def build(
     check_limits(accuracy_budget, tolerance)
     label = name or label_of(module)
     check_labels(label, version)
+    known = CompileCache.open(cache or CacheOptions.from_environment(), label)
     phase = _Phases(progress)
     with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
         observers = [dump_to(Path(dump_passes))] if dump_passes else []
@@ -207,7 +216,7 @@ def build(
             hint_for(hardware, precision),
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = _Job(module, example_inputs, prepared, writer, mapped)
+        job = _Job(module, example_inputs, prepared, writer, mapped, known)
         with phase("compile"):
             compilation = job.compile(compile_options, phase)
             artifacts, prepared = compilation.artifacts, job.prepared
@@ -226,7 +235,14 @@ def build(
                 allowed = max(hardware.relative, rounding)
                 relative = allowed if tolerance is None else tolerance
                 limit = Tolerance(relative, hardware.absolute)
-                samples, errors = job.check(artifacts, limit)
+                samples, errors = check_parity(
+                    lambda: job.check(artifacts, limit),
+                    lambda: parity_key(module, example_inputs, job.prepared, artifacts, limit),
+                    known,
+                    writer,
+                    label,
+                    workdir / "parity",
+                )
         with phase("bundle"):
             report = report_of(prepared, compilation)
             manifest = Manifest(
@@ -253,7 +269,9 @@ def build(
                 memory=measure(planned.plan),
             )
             digest = writer.commit(manifest)
-    return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
+    told = {} if known is None else known.finish()
+    result = {**report, "parity": errors, "seconds": phase.seconds, "cache": told}
+    return BuildResult(writer.path, digest, result)
 
 
 # --- phases -------------------------------------------------------------------------------------
@@ -306,6 +324,7 @@ class _Job:
     prepared: Prepared
     writer: BundleWriter
     mapped: MappedBlobs
+    known: CompileCache | None
 
     @property
     def program(self) -> Program:
@@ -319,7 +338,7 @@ class _Job:
         """Write the weights, then compile every segment."""
         prepared = self.prepared
         compiler = SegmentCompiler(
-            prepared.target, prepared.judges, prepared.compilers, self.writer
+            prepared.target, prepared.judges, prepared.compilers, self.writer, self.known
         )
         constants = self.program.constants
         layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
