@@ -5,7 +5,7 @@ A cache is a help, never a need: what cannot be reached or is damaged is told, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from partitioner.caching.keys import Key
 from partitioner.caching.options import CacheOptions
 from partitioner.caching.pruning import prune
 from partitioner.caching.storage import Entries, file_blob
-from partitioner.errors import BundleError, StoreError
+from partitioner.errors import BundleError, PartitionerError, StoreError
 
 __all__ = ["CompileCache", "Found", "open_disk", "open_remote"]
 
@@ -81,6 +81,7 @@ class CompileCache:
     lookups: list[Lookup] = field(default_factory=list[Lookup])
     warnings: list[str] = field(default_factory=list[str])
     _kept: bool = False
+    _failed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     _known: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
 
     @classmethod
@@ -105,43 +106,39 @@ class CompileCache:
 
         What is only in the remote cache is kept on disk, too.
         """
-        for where, entries in self._places():
-            entry = self._try(where, lambda e=entries: self._sound(e, key))
-            if entry is None or entry.kind != kind:
-                continue
-            files = self._try(where, lambda e=entries, x=entry: self._fetch(e, x, folder / where))
-            if files is None:
+        for place in self._places():
+            found = self._try(place, "read", lambda p=place: self._find_in(p, kind, key, folder))
+            if found is None:
                 continue
             if self.writes:
-                self._try(where, lambda e=entries, x=entry: e.touch(x))
-                if where == "remote":
-                    self._try("disk", lambda x=entry, f=files: self.disk.keep(x, f))
-            self.lookups.append(Lookup(kind, name, key.digest, where))
-            return Found(entry, files, where)
-        if kind == "failure":
-            return None
-        differences, nearest = self._explained(kind, name, key)
-        self.lookups.append(Lookup(kind, name, key.digest, "", differences, nearest))
+                self._note_use(place, found)
+            self.lookups.append(Lookup(kind, name, key.digest, place))
+            return found
+        if kind != "failure":
+            differences, nearest = self._explained(kind, name, key)
+            self.lookups.append(Lookup(kind, name, key.digest, "", differences, nearest))
         return None
 
     def reject(self, found: Found, error: BundleError) -> None:
         """Drop an entry that was found and turns out to be damaged; the last lookup is a miss."""
         last = self.lookups.pop()
-        self.lookups.append(Lookup(last.kind, last.name, last.key, ""))
-        for where, entries in self._places():
-            self._try(where, lambda e=entries: self._damaged(e, found.entry.key, found.entry, error))
+        if last.kind != "failure":
+            self.lookups.append(Lookup(last.kind, last.name, last.key, ""))
+        entry = found.entry
+        for place in self._places():
+            self._drop(place, entry.key, entry, error)
 
     def keep(
-        self, kind: str, name: str, key: Key, files: Mapping[str, Path], note: dict[str, object]
+        self, kind: str, name: str, key: Key, files: Mapping[str, Path], note: dict[str, Any]
     ) -> None:
         """Keep what was found out."""
         if not self.writes:
             return
         blobs = {role: file_blob(path) for role, path in files.items()}
         entry = Entry(kind, self.pipeline, name, key, blobs, note)
+        for place, entries in self._places().items():
+            self._try(place, "write", lambda e=entries: e.keep(entry, files))
         self._kept = True
-        for where, entries in self._places():
-            self._try(where, lambda e=entries: e.keep(entry, files))
 
     def finish(self) -> dict[str, Any]:
         """Write down what became of this build's keys, and keep the disk's part within its limit.
@@ -149,64 +146,72 @@ class CompileCache:
         Returns:
             the same for the build's report.
         """
-        if self._kept:
-            self._try("disk", lambda: prune(self.disk, self.options.limit))
         record = BuildRecord(self.pipeline, self.options.mode, tuple(self.lookups), ())
+        if self._kept:
+            self._try("disk", "write", lambda: prune(self.disk, self.options.limit))
         if self.writes:
-            self._try("disk", lambda: write_record(self.disk.store, record))
+            self._try("disk", "write", lambda: write_record(self.disk.store, record))
         return replace(record, warnings=tuple(self.warnings)).to_json()
 
     # --- inside ---
 
-    def _places(self) -> Iterator[tuple[str, Entries]]:
-        yield "disk", self.disk
-        if self.remote is not None:
-            yield "remote", self.remote
+    def _places(self) -> dict[str, Entries]:
+        return {"disk": self.disk} | ({} if self.remote is None else {"remote": self.remote})
 
-    def _try(self, where: str, act: Callable[[], T]) -> T | None:
-        """What ``act`` gives; None, and a warning, where the store is of no use."""
+    def _try(self, place: str, way: str, act: Callable[[], T]) -> T | None:
+        """What ``act`` gives; None, and a warning, where the store is of no use.
+
+        Args:
+            way: ``read`` or ``write``: who may not write may yet read. Either is tried until it
+                has failed once in a build.
+        """
+        if (place, way) in self._failed:
+            return None
         try:
             return act()
         except StoreError as error:
-            self._warn(f"the compile cache ({where}) cannot be used: {error.what}", error.where)
-            if where == "remote":
-                self.remote = None  # Asked once, not at each segment.
-        return None
-
-    def _sound(self, entries: Entries, key: Key) -> Entry | None:
-        try:
-            return entries.find(key.digest)
-        except BundleError as error:
-            self._damaged(entries, key, None, error)
+            self._failed.add((place, way))
+            self._warn(f"the compile cache ({place}, to {way}) cannot be used: {error.what}", error)
             return None
 
-    def _fetch(self, entries: Entries, entry: Entry, folder: Path) -> dict[str, Path] | None:
+    def _find_in(self, place: str, kind: str, key: Key, folder: Path) -> Found | None:
+        entries, entry = self._places()[place], None
         try:
-            return entries.fetch(entry, folder)
+            entry = entries.find(key.digest)
+            if entry is None or entry.kind != kind:
+                return None
+            return Found(entry, entries.fetch(entry, folder / place), place)
         except BundleError as error:
-            self._damaged(entries, entry.key, entry, error)
+            self._drop(place, key, entry, error)
             return None
 
-    def _damaged(self, entries: Entries, key: Key, entry: Entry | None, error: BundleError) -> None:
-        self._warn(f"an entry of the compile cache is damaged, and dropped: {error.what}", error.where)
+    def _note_use(self, place: str, found: Found) -> None:
+        self._try(place, "write", lambda: self._places()[place].touch(found.entry))
+        if place != "disk":
+            self._try("disk", "write", lambda: self.disk.keep(found.entry, found.files))
+
+    def _drop(self, place: str, key: Key, entry: Entry | None, error: BundleError) -> None:
+        self._warn(f"an entry of the compile cache is damaged, and dropped: {error.what}", error)
         if self.writes:
-            entries.drop(key.digest, entry)
+            drop = self._places()[place].drop
+            self._try(place, "write", lambda: drop(key.digest, entry))
 
-    def _warn(self, text: str, where: str | None) -> None:
-        line = f"{text} ({where})" if where else text
+    def _warn(self, text: str, error: PartitionerError) -> None:
+        line = f"{text} ({error.where})" if error.where else text
         if line not in self.warnings:
             self.warnings.append(line)
 
     def _explained(self, kind: str, name: str, key: Key) -> tuple[tuple[str, ...], str]:
         """What sets a key apart from the nearest entry, on disk if there is one like it."""
-        for where, entries in self._places():
-            found = explain(kind, self.pipeline, name, key, self._before(where, entries))
+        for place in self._places():
+            found = explain(kind, self.pipeline, name, key, self._before(place))
             if found is not None:
                 return found
         return (), ""
 
-    def _before(self, where: str, entries: Entries) -> list[Entry]:
+    def _before(self, place: str) -> list[Entry]:
         """Entries that were there before this build's own."""
-        if where not in self._known:
-            self._known[where] = self._try(where, lambda: entries.newest(_LOOKED_AT[where])) or []
-        return self._known[where]
+        if place not in self._known:
+            newest = self._places()[place].newest
+            self._known[place] = self._try(place, "read", lambda: newest(_LOOKED_AT[place])) or []
+        return self._known[place]

@@ -71,4 +71,3 @@ class Entry:
                 raise damaged("an entry of the compile cache names no file of one", where)
             check_digest(blob.digest)
         return entry
-

@@ -45,8 +45,8 @@ class Lookup:
         if not self.nearest:
             return f"{self.kind} {self.name}: made anew, nothing like it was kept"
         return (
-            f"{self.kind} {self.name}: made anew, other than {self.nearest} in "
-            f"{'; '.join(self.differences)}"
+            f"{self.kind} {self.name}: made anew; other than in {self.nearest} are "
+            f"{', '.join(self.differences)}"
         )
 
 

@@ -6,7 +6,7 @@ also keeps a few facts in plain text, so that what differs can be said and not o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ _FACTS, _LETTERS = 64, 200
 
 #: Digits by which a digest is shown.
 _SHOWN = len("sha256:") + 12
+
+#: Facts of one part that a line of text shows.
+_CHANGES = 4
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,20 @@ class Key:
 
 @dataclass(frozen=True)
 class Difference:
-    """What makes a key another: a part, and in it what was there before and is there now."""
+    """What makes a key another: a part, and what is different in it.
+
+    Args:
+        changes: fact, its old and its new value; of the part as a whole, without a name, where
+            its facts are the same.
+    """
 
     label: str
-    old: str
-    new: str
+    changes: tuple[tuple[str, str, str], ...]
 
     def __str__(self) -> str:
-        return f"{self.label}: {self.old} -> {self.new}"
+        shown = [f"{name} {old} -> {new}".strip() for name, old, new in self.changes[:_CHANGES]]
+        left = len(self.changes) - len(shown)
+        return f"{self.label} ({', '.join(shown)}{f' and {left} more' if left else ''})"
 
 
 def part(label: str, value: Any, facts: Mapping[str, object] | None = None) -> Part:
@@ -80,34 +89,21 @@ def compare_keys(new: Key, old: Key) -> tuple[Difference, ...]:
     after = {part.label: part for part in new.parts}
     found: list[Difference] = []
     for label in dict.fromkeys([*after, *before]):
-        a, b = before.get(label), after.get(label)
-        if a is None or b is None or a.digest != b.digest:
-            found.append(Difference(label, *_short(a, b)))
+        a, b = before.get(label, _NONE), after.get(label, _NONE)
+        if a.digest != b.digest:
+            found.append(Difference(label, _changes(a, b)))
     return tuple(found)
 
 
-def _short(old: Part | None, new: Part | None) -> tuple[str, str]:
-    """The facts that differ; the digests where the facts are the same."""
-    if old is None or new is None:
-        return ("none" if old is None else _digest(old), "none" if new is None else _digest(new))
-    names = [n for n in dict.fromkeys([*old.facts, *new.facts]) if _differs(n, old, new)]
-    if not names:
-        return _digest(old), _digest(new)
-    return _text(names, old.facts), _text(names, new.facts)
+_NONE = Part("", "none", {})
 
 
-def _differs(name: str, old: Part, new: Part) -> bool:
-    return old.facts.get(name) != new.facts.get(name)
+def _changes(old: Part, new: Part) -> tuple[tuple[str, str, str], ...]:
+    names = dict.fromkeys([*old.facts, *new.facts])
+    rows = [(name, old.facts.get(name, "none"), new.facts.get(name, "none")) for name in names]
+    differing = [(name, _short(a), _short(b)) for name, a, b in rows if a != b]
+    return tuple(differing) or (("", _short(old.digest), _short(new.digest)),)
 
 
-def _text(names: Sequence[str], facts: Mapping[str, str]) -> str:
-    shown = [f"{name}={_fact(facts.get(name, 'none'))}" for name in names[:4]]
-    return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _fact(text: str) -> str:
+def _short(text: str) -> str:
     return text[:_SHOWN] if text.startswith("sha256:") else text
-
-
-def _digest(part: Part) -> str:
-    return part.digest[:_SHOWN]

@@ -1,4 +1,4 @@
-"""The parity check through the cache: what was found for the same program, numbers and artifacts."""
+"""The parity check through the cache: what it found for the same program and artifacts."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ import torch
 
 from partitioner.artifacts.codec import decode, encode
 from partitioner.artifacts.faults import damaged
-from partitioner.backends.base import CacheFacts, CachedCompiler, Compiled, CompileOptions, Outside
+from partitioner.backends.base import CachedCompiler, CacheFacts, Compiled, CompileOptions, Outside
 from partitioner.backends.graphs import identifier
 from partitioner.caching.cache import CompileCache, Found
 from partitioner.caching.canonical import Canonical, canonical
 from partitioner.caching.keys import Key, part
 from partitioner.caching.segment_key import segment_key
+from partitioner.capture.sources import portable
 from partitioner.errors import BundleError, CacheError, CompileError
 from partitioner.planning.segments import Segment
 from partitioner.targets import Target
@@ -63,6 +64,15 @@ class _Note:
 
 
 @dataclass(frozen=True)
+class _Failure:
+    """What an entry of a failure says."""
+
+    what: str
+    where: str
+    advice: str | None
+
+
+@dataclass(frozen=True)
 class _Cached:
     """A segment on its way through the cache."""
 
@@ -101,21 +111,22 @@ class _Cached:
         own = Key((*key.parts, part("limits", limits)))
         believed = self.cache.options.failures
         found = self.cache.find("failure", self.name, own, folder) if believed else None
-        if found is not None:
-            raise _known_failure(found)
+        failure = None if found is None else self._known_failure(found)
+        if failure is not None:
+            raise failure
         form = self.form
         try:
             return self.compiler.compile(form.segment, form.constants, form.layout, self.options)
         except CompileError as error:
             if believed:
-                note: dict[str, object] = {"what": error.what, "advice": error.advice}
+                note = encode(_Failure(error.what, portable(error.where or ""), error.advice))
                 self.cache.keep("failure", self.name, own, {}, note)
             raise
 
     # --- entries ---
 
     def _believed(self, found: Found) -> Compiled | None:
-        """The artifact of an entry; None, and the entry is dropped, if it is none of the segment."""
+        """The artifact of an entry; None, and it is dropped, if it is none of the segment."""
         try:
             return self._revived(found)
         except BundleError as error:
@@ -137,6 +148,18 @@ class _Cached:
             files.get("graph"), new.blobs, note.options, note.report, files.get("constants")
         )
         return compiled if old == new else self.compiler.moved(compiled, old, new)
+
+    def _known_failure(self, found: Found) -> CompileError | None:
+        try:
+            note = cast(_Failure, decode(_Failure, found.entry.note))
+        except BundleError as error:
+            self.cache.reject(found, error)
+            return None
+        return CompileError(
+            f"{note.what} (known from the compile cache)",
+            where=note.where or None,
+            advice=f"{note.advice or 'change it'}; without --cache-failures it is tried again",
+        )
 
     def _compare(self, kept: Compiled, compiled: Compiled) -> None:
         """See that what was kept is what the compiler gives.
@@ -176,11 +199,3 @@ def _files(compiled: Compiled) -> dict[str, Path]:
 
 def _content(path: Path | None) -> bytes | None:
     return None if path is None else path.read_bytes()
-
-
-def _known_failure(found: Found) -> CompileError:
-    note = found.entry.note
-    return CompileError(
-        f"{note['what']} (known from the compile cache)",
-        advice=f"{note['advice'] or 'change the segment'}; to try again, leave out --cache-failures",
-    )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from partitioner.artifacts.digest import check_digest, digest_file, hex_of
 from partitioner.artifacts.manifest import Blob
-from partitioner.artifacts.store.base import Store
 from partitioner.artifacts.store.base import Entry as Object
+from partitioner.artifacts.store.base import Store
 from partitioner.artifacts.store.fetch import fetch
 from partitioner.artifacts.store.layout import BLOB_PREFIX, blob_key
 from partitioner.caching.entries import MAX_ENTRY, Entry
@@ -94,14 +94,12 @@ class Entries:
     def touch(self, entry: Entry) -> None:
         """Note that an entry was used, if that was not noted lately."""
         path = _path(entry.key.digest)
-        found = self.store.get(path, MAX_ENTRY)
-        if found is None or not self._is_old(path):
-            return
-        self.store.put_if_match(path, found.data, found.etag)
-
-    def _is_old(self, path: str) -> bool:
         there = self.store.head(path)
-        return there is not None and time.time() - there.modified > self.touch_after
+        if there is None or time.time() - there.modified <= self.touch_after:
+            return
+        found = self.store.get(path, MAX_ENTRY)
+        if found is not None:
+            self.store.put_if_match(path, found.data, found.etag)
 
     def objects(self) -> list[tuple[str, Object]]:
         """Keys of all entries with what the store says of them, the least recently used first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli.caching import cache_lines, cache_of, cache_options
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import (
     capture_arguments,
@@ -66,6 +67,7 @@ __all__ = ["command"]
 )
 @click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
+@cache_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def command(model: str, output: Path | None, as_json: bool, **given: Any) -> None:
@@ -107,6 +109,7 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             timeout_s=given["timeout"],
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
+            cache=cache_of(given),
             overwrite=given["overwrite"],
             progress=progress,
         )
@@ -131,6 +134,7 @@ def _text(document: dict[str, Any]) -> str:
         label = ", ".join(f"{k}={v}" for k, v in variant.items() if k != "outputs")
         worst = max(variant["outputs"].values(), default=0.0)
         lines.append(f"variant {label}: differs from eager by {worst:.2g} relative")
+    lines += cache_lines(document["cache"])
     seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
     lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
     return "\n".join(lines)
