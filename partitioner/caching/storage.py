@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from partitioner.artifacts.digest import check_digest, digest_file, hex_of
+from partitioner.artifacts.faults import damaged
 from partitioner.artifacts.manifest import Blob
 from partitioner.artifacts.store.base import Entry as Object
 from partitioner.artifacts.store.base import Store
 from partitioner.artifacts.store.fetch import fetch
 from partitioner.artifacts.store.layout import BLOB_PREFIX, blob_key
 from partitioner.caching.entries import MAX_ENTRY, Entry
-from partitioner.errors import BundleError, NotInStoreError
+from partitioner.errors import BundleError
 
 __all__ = ["ENTRIES", "Entries", "file_blob"]
 
@@ -64,13 +65,11 @@ class Entries:
         paths: dict[str, Path] = {}
         for role, blob in entry.files.items():
             paths[role] = folder / role
-            try:
-                fetch(self.store, blob, paths[role], _THREADS, lambda count: None)
-            except NotInStoreError as error:
-                raise BundleError(
-                    f"a file of an entry of the compile cache is missing: {blob.digest}",
-                    where=error.where,
-                ) from error
+            there = self.store.head(blob_key(blob.digest))
+            if there is None or there.size != blob.size:
+                what = "is missing" if there is None else f"has {there.size} bytes"
+                raise damaged(f"a file of an entry {what}: {blob.digest}", self.store.uri)
+            fetch(self.store, blob, paths[role], _THREADS, lambda count: None)
         return paths
 
     def keep(self, entry: Entry, files: Mapping[str, Path]) -> bool:
