@@ -110,8 +110,9 @@ class OnnxCompiler:
     def moved(self, kept: Compiled, old: Outside, new: Outside) -> Compiled:
         """The graph with other tensors' names and other places of weights."""
         assert kept.graph is not None
-        kept.graph.write_bytes(moved_graph(kept.graph.read_bytes(), old, new))
-        return replace(kept, weights=new.blobs)
+        data = moved_graph(kept.graph.read_bytes(), old, new)
+        kept.graph.write_bytes(data)
+        return replace(kept, weights=new.blobs, report={**kept.report, "bytes": len(data)})
 
 
 # --- in the worker ------------------------------------------------------------------------------

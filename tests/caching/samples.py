@@ -38,6 +38,7 @@ class Sample:
     scale: float = 2.0
     number: float = 1.0
     prefix: str = "v"
+    operands: int = 2
     source: str = "model.py:3 in forward"
     stage: str = "stage"
 
@@ -72,7 +73,13 @@ class Sample:
             **like,
         )
         c = add_node(
-            graph, "call_function", self.second, (b, scale), type=out, name=names[4], **like
+            graph,
+            "call_function",
+            self.second,
+            (b, scale)[: self.operands],
+            type=out,
+            name=names[4],
+            **like,
         )
         graph.output((c,))
         return Segment(
