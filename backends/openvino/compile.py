@@ -96,7 +96,7 @@ class OpenvinoCompiler:
         )
 
     def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
-        """Of the processor, on which settings were tried; of weights, since offsets follow blobs."""
+        """Settings hold for the processor on which they were tried, offsets for these blobs."""
         code = code_digest("partitioner.backends.openvino", *SHARED)
         return CacheFacts(
             {**versions_of("torch", "openvino"), "code": code},
