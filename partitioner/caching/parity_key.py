@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import fx
@@ -28,8 +29,8 @@ from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves
 from partitioner.frontend import PARITY_SEED, Case, Prepared
 from partitioner.hostops import HostOp
+from partitioner.plan import Plan
 from partitioner.program import Program
-from partitioner.recording import portable_plan
 from partitioner.runtime.cpus import usable_cpus
 from partitioner.weights import tensor_bytes
 
@@ -164,10 +165,16 @@ def _text(value: Any) -> str:
 
 def _artifacts_part(artifacts: Mapping[str, Artifact], cases: Sequence[Case]) -> Part:
     made = {name: encode(artifact) for name, artifact in artifacts.items()}
-    plans = [encode(portable_plan(case.plan)) for case in cases]
+    plans = [encode(_without_sources(case.plan)) for case in cases]
     facts = {name: digest_bytes(dumps(one)) for name, one in made.items()}
     facts["plan"] = digest_bytes(dumps(plans))
     return part("artifacts", {"artifacts": made, "plans": plans}, facts)
+
+
+def _without_sources(plan: Plan) -> Plan:
+    """Lines of code count by their content, wherever it lies."""
+    segments = {name: replace(info, sources=()) for name, info in plan.segments.items()}
+    return replace(plan, segments=segments)
 
 
 def _versions(artifacts: Mapping[str, Artifact]) -> dict[str, str]:
@@ -183,10 +190,12 @@ def _code_files(module: Any, prepared: Prepared) -> list[Path]:
     """Source files, sorted; a name that is no file where there is no source."""
     paths = set(_lines(prepared))
     paths |= {_file_of(op) for op in prepared.program.host_ops.values()}
-    packages = {_package(one) for one in (module, *find_modules(module).values())}
+    objects = (module, *find_modules(module).values())
+    packages = {_package(one) for one in objects} - set(_VERSIONED)
+    paths |= {_defined_in(one) for one in objects if _package(one) in packages}
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
-        if file and name.partition(".")[0] in packages - set(_VERSIONED):
+        if file and name.partition(".")[0] in packages:
             paths.add(file)
     return [Path(path) for path in sorted(paths)]
 
@@ -198,8 +207,20 @@ def _code_part(files: Sequence[Path]) -> Part:
 
 
 def _package(one: Any) -> str:
-    name = getattr(one, "__module__", None) or type(one).__module__
-    return cast(str, name).partition(".")[0]
+    return _maker(one).__module__.partition(".")[0]
+
+
+def _maker(one: Any) -> Any:
+    """The function itself, or the class of any other object."""
+    return one if inspect.isfunction(one) else type(one)
+
+
+def _defined_in(one: Any) -> str:
+    """The file of its code; no file's name for what was typed in."""
+    maker = _maker(one)
+    if inspect.isfunction(maker):
+        return maker.__code__.co_filename
+    return getattr(sys.modules.get(maker.__module__), "__file__", None) or "unknown"
 
 
 def _lines(prepared: Prepared) -> Iterator[str]:
