@@ -26,7 +26,7 @@ def plain(value: Any) -> str:
     return repr(value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_change_of_any_part_changes_the_key_and_is_named(data: st.DataObject) -> None:
     names = data.draw(labels)
