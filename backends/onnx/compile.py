@@ -31,6 +31,7 @@ from partitioner.backends.onnx.support import verdict
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
 from partitioner.program import TensorType
+from partitioner.torchexport import ops_listed_once
 
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
@@ -163,7 +164,7 @@ def _export(
 ) -> Any:
     _keep_translations()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), ops_listed_once():
             warnings.simplefilter("ignore")
             exported, args = export_graph(module, graph)
             program = cast(Any, torch.onnx).export(
