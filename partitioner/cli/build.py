@@ -94,13 +94,15 @@ def command(
         require_backends(target)
     variants = variant_choices(given["variants"], given["settings"])
     loaded = load(model, given)
+    arguments = capture_arguments(loaded, given)
+    arguments["target"] = chosen
     limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
         result = build(
             loaded.pipeline,
             loaded.example_inputs,
             output=output or Path(f"{loaded.name}.bundle"),
-            **{**capture_arguments(loaded, given), "target": chosen},
+            **arguments,
             variants=variants,
             name=given["name"] or loaded.name,
             version=given["version_label"],

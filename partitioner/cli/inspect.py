@@ -53,7 +53,7 @@ def command(
         rows = [_member(index, member) for member in members]
         emit(as_json, {**head, "members": rows}, lambda: "\n".join(_index_lines(index, rows)))
         return
-    opened = index.bundle(members[0])
+    opened = index.only(wanted)
     passes = opened.manifest.report.get("passes", []) if show_passes else []
     document = {**head, "labels": opened.labels, **_document(opened)}
     emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(passes)]))
