@@ -159,14 +159,14 @@ class BundleIndex:
             UsageError: there is none, or there are several.
             and as :meth:`bundle`.
         """
-        found = self.matching(wanted)
-        if len(found) > 1:
+        first, *more = self.matching(wanted)
+        if more:
             raise UsageError(
-                f"the bundle has several members: {self._texts(found)}",
+                f"the bundle has several members: {self._texts((first, *more))}",
                 where=str(self.path),
-                advice=f"choose one: --variant {found[0]}",
+                advice=f"choose one: --variant {first}",
             )
-        return self.bundle(found[0])
+        return self.bundle(first)
 
     def closure(self, members: tuple[Member, ...] | None = None) -> tuple[Blob, ...]:
         """The blobs of some members, or of all, each once, in the order in which they are stored.

@@ -82,7 +82,7 @@ def _compare(requirement: Requirement, manifest: Manifest, host: Host) -> Partit
             if name != host.machine or reaches(host.instructions, requirement.at_least):
                 return None
             if not machine_of(requirement.at_least):
-                return _refused(requirement, "which this version does not know", _NEWER)
+                return _refused(requirement, "this version does not know what that is", _NEWER)
             here = f"this CPU has {host.instructions or 'none that is known'}"
             return _refused(requirement, here, elsewhere)
         case "device":
@@ -91,7 +91,7 @@ def _compare(requirement: Requirement, manifest: Manifest, host: Host) -> Partit
             advice = f"run it on a host with {name} devices and their driver, or build for 'cpu'"
             return _refused(requirement, "this host has none", advice)
         case _:
-            return _refused(requirement, "which this version does not know", _NEWER)
+            return _refused(requirement, "this version does not know what that is", _NEWER)
 
 
 def _library(requirement: Requirement, host: Host) -> PartitionerError | None:
