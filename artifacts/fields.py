@@ -38,6 +38,15 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "report": ("what the build has to say; free-form", {}),
         "variants": ("schedules to choose from, the plan's own first; since 1.1", {}),
         "memory": ("what a run of the plan takes; since 1.2", {}),
+        "requirements": ("what a host must have, by kind and name; since 1.3", {}),
+    },
+    "Requirement": {
+        "kind": ("`library`, `machine`, `instructions` or `device`; others are unmet", _NAME),
+        "name": ("a distribution; machines, by commas; a machine; an accelerator", _NAME),
+        "at_least": ("a version or a level of instructions; empty for any", {}),
+        "below": ("a version; empty for none", {}),
+        "firm": ("false for what it is meant for and can do without", {}),
+        "reason": ("for people", {}),
     },
     "Variant": {
         "options": ("option name -> value; by these a caller chooses it", {}),

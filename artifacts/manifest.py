@@ -30,6 +30,7 @@ __all__ = [
     "Expected",
     "Manifest",
     "ParitySample",
+    "Requirement",
     "SampleInput",
     "SegmentExpected",
     "Tolerance",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -160,6 +161,30 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """Something that a host must have: an ordered comparison.
+
+    Args:
+        kind: ``library``, ``machine``, ``instructions`` or ``device``. A reader that does not know
+            a kind takes it for unmet.
+        name: a distribution; one or several machines, by commas; the machine whose instructions
+            are compared, where the host is one; an accelerator.
+        at_least: a version, or a level of instructions; empty for any.
+        below: a version; empty for none.
+        firm: whether it cannot be run without. What is not firm says what it is meant for: a caller
+            who names the target gets it all the same.
+        reason: for people.
+    """
+
+    kind: str
+    name: str
+    at_least: str = ""
+    below: str = ""
+    firm: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that the runtime and people need to know of a bundle.
 
@@ -179,6 +204,8 @@ class Manifest:
             the one of ``plan`` and ``constants``, and is taken if nothing is chosen. Since 1.1.
         memory: of a run of ``plan``, for people and for who admits requests; the runtime makes
             its own buffer plan. None in bundles of before 1.2.
+        requirements: what a host must have; checked before any blob is loaded. None are stated in
+            bundles of before 1.3.
     """
 
     name: str
@@ -196,6 +223,7 @@ class Manifest:
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     variants: tuple[Variant, ...] = ()
     memory: MemoryUse | None = None
+    requirements: tuple[Requirement, ...] = ()
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:

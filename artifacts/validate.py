@@ -6,10 +6,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 from partitioner.artifacts.digest import check_digest
 from partitioner.artifacts.faults import damaged, shown
-from partitioner.artifacts.manifest import Artifact, ConstantRef, Expected, Manifest, ParitySample
+from partitioner.artifacts.manifest import (
+    Artifact,
+    ConstantRef,
+    Expected,
+    Manifest,
+    ParitySample,
+    Requirement,
+)
 from partitioner.artifacts.names import (
     check_id,
     check_label,
@@ -25,6 +33,12 @@ __all__ = ["MAX_SAMPLES", "check_parity", "check_ref", "validate"]
 
 #: Numbers kept of an expected tensor.
 MAX_SAMPLES = 2**20
+
+#: Requirements of a manifest.
+MAX_REQUIREMENTS = 100
+
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,9}\Z")
 
 
 def validate(manifest: Manifest) -> None:
@@ -72,9 +86,34 @@ def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str)
 def _check_labels(manifest: Manifest) -> None:
     for what in ("name", "version", "target"):
         check_label(getattr(manifest, what), f"the bundle's {what}")
+    _check_requirements(manifest)
     for tool, version in manifest.toolchain.items():
         check_text(tool, "a name in the toolchain")
         check_text(version, f"the version of {tool}")
+
+
+def _check_requirements(manifest: Manifest) -> None:
+    if len(manifest.requirements) > MAX_REQUIREMENTS:
+        raise damaged(f"{len(manifest.requirements)} requirements; at most {MAX_REQUIREMENTS}")
+    for one in manifest.requirements:
+        what = f"the requirement {shown(one.name)}"
+        check_label(one.kind, f"the kind of {what}")
+        check_label(one.name, "a requirement")
+        for text in (one.at_least, one.below, one.reason):
+            check_text(text, what)
+        if one.kind == "library":
+            _check_library(one, what)
+        if one.kind == "instructions" and not one.at_least:
+            raise damaged(f"{what} names no level")
+
+
+def _check_library(requirement: Requirement, what: str) -> None:
+    # Name and versions are looked up, and stand in a command that people are told to run.
+    versions = [text for text in (requirement.at_least, requirement.below) if text]
+    if _DISTRIBUTION.match(requirement.name) is None:
+        raise damaged(f"{what} is no distribution's name")
+    if not all(_VERSION.match(text) for text in versions):
+        raise damaged(f"{what} has a malformed version")
 
 
 def _check_blobs(manifest: Manifest) -> None:

@@ -41,7 +41,7 @@ from partitioner.runtime.draws import draw_noise
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
 from partitioner.targets.available import missing_backends, missing_to_build
-from partitioner.targets.choice import with_backends
+from partitioner.targets.choice import by_preference, with_backends
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning import tune as measure
 from partitioner.tuning.pieces import pieces_of
@@ -64,6 +64,7 @@ __all__ = [
     "prepare",
     "require_backends",
     "target_of",
+    "targets_of",
     "tune",
     "tune_as",
 ]
@@ -288,6 +289,18 @@ def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Ta
     """
     found = find_target(target) if isinstance(target, str) else target
     return found if backends is None else with_backends(found, backends)
+
+
+def targets_of(
+    given: str | Target | Sequence[str | Target], backends: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """The targets of these names, in the order in which a host that can run several prefers them.
+
+    Raises:
+        UsageError: none, one twice, or as :func:`target_of`.
+    """
+    every = [given] if isinstance(given, str | Target) else list(given)
+    return by_preference([target_of(one, backends) for one in every])
 
 
 def require_backends(target: Target) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option
-from partitioner.cli.models import needs_torch, stage_paths, target_files
+from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
 from partitioner.cli.run import import_host_op
 
 __all__ = ["command"]
@@ -35,6 +35,7 @@ __all__ = ["command"]
     help="A host op that is not installed as a plugin.",
 )
 @target_files
+@member_option
 @json_option
 def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
@@ -56,7 +57,7 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     from partitioner.artifacts.bundle import Bundle
     from partitioner.modelfile import load_model, parse_setting
 
-    opened = Bundle.open(bundle, "always")
+    opened = Bundle.open(bundle, "always", wanted=given["wanted"])
     settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
     loaded = load_model(model, settings)
     found = bisect_bundle(

@@ -180,12 +180,9 @@ def _loops(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
 
 
 def _bundle(path: Path, target: str | None) -> Side:
-    bundle = Bundle.open(path, "never")
+    wanted = None if target is None else {"target": target}
+    bundle = Bundle.open(path, "never", wanted=wanted)
     manifest = bundle.manifest
-    if target not in (None, manifest.target):
-        raise UsageError(
-            f"the bundle is for the target {manifest.target!r}, not {target!r}", where=str(path)
-        )
     sizes = {blob.digest: blob.size for blob in manifest.blobs}
     held = manifest.report.get("holds")
     groups = cast("Mapping[str, Any]", held) if isinstance(held, dict) else {}

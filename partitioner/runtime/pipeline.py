@@ -53,6 +53,7 @@ def load(
     pinning: bool = False,
     require_signature: Keys = None,
     store: StoreOptions = DEFAULT_OPTIONS,
+    variant: Mapping[str, str] | None = None,
 ) -> Pipeline:
     """Load a bundle.
 
@@ -75,12 +76,15 @@ def load(
         require_signature: file of a public key (or files of several, of which one will do) that
             must have signed the bundle, beside what the policy file requires.
         store: how the store is reached.
+        variant: labels of the member to load, of a bundle for several targets:
+            ``{"target": "xeon"}``. By default the best that this host can run; ``choice`` says why.
+            A target that is named is loaded on a CPU that it was not meant for, too.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
         SignatureError: a required signature is missing.
         StoreError: the store cannot be reached, or does not have the bundle.
-        IncompatibleBundleError: this version or host cannot run it.
+        IncompatibleBundleError: this version or host cannot run it; says what it requires.
         MissingDependencyError: a backend's library or a host op is not installed.
         BackendError: a backend refuses its part.
         UsageError: an option that cannot be meant.
@@ -93,11 +97,12 @@ def load(
         raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
     if mode not in ("latency", "throughput"):
         raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
-    with opened(path, verify, keys=require_signature, options=store) as bundle:
+    with opened(path, verify, keys=require_signature, options=store, wanted=variant) as choice:
+        bundle = choice.bundle
         _refuse_bfloat16(bundle)
         device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
         executables = _load_segments(bundle, device)
-        return Pipeline(bundle, executables, _load_schedules(bundle))
+        return Pipeline(bundle, executables, _load_schedules(bundle), choice.reasons)
 
 
 class Pipeline:
@@ -109,6 +114,8 @@ class Pipeline:
         inputs: name -> declared tensor, in the order of the pipeline's inputs.
         outputs: name -> tensor; a dimension None is known only when it has run.
         variants: the options of each schedule that a call may choose; empty if there is but one.
+        labels: of the bundle's member that was loaded: ``{"target": "cpu"}``.
+        choice: why it was: a line for each member that was looked at, the one taken last.
     """
 
     def __init__(
@@ -116,8 +123,11 @@ class Pipeline:
         bundle: Bundle,
         executables: Mapping[str, Executable],
         schedules: Schedules,
+        choice: tuple[str, ...] = (),
     ) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.labels = dict(bundle.labels)
+        self.choice = choice
         self.digest = bundle.digest
         self.inputs: dict[str, TensorSpec] = {s.name: s.tensor for s in bundle.manifest.inputs}
         self.outputs: dict[str, TensorSpec] = dict(bundle.manifest.outputs)
