@@ -226,9 +226,9 @@ class Manifest:
             the one of ``plan`` and ``constants``, and is taken if nothing is chosen. Since 1.1.
         memory: of a run of ``plan``, for people and for who admits requests; the runtime makes
             its own buffer plan. None in bundles of before 1.2.
-        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.3.
         requirements: what a host must have; checked before any blob is loaded. None are stated in
             bundles of before 1.3.
+        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.3.
     """
 
     name: str
@@ -246,8 +246,8 @@ class Manifest:
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     variants: tuple[Variant, ...] = ()
     memory: MemoryUse | None = None
-    batch: Batch | None = None
     requirements: tuple[Requirement, ...] = ()
+    batch: Batch | None = None
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -85,7 +85,7 @@ def eager(image: Array, seed: int, steps: int) -> dict[str, Array]:
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None)
 @given(rows=st.integers(1, 9), steps=st.sampled_from([3, 5]), first=st.integers(0, 1000))
 def test_every_row_is_the_eager_pipelines(
     pipe: BatchedPipeline, rows: int, steps: int, first: int

@@ -75,9 +75,7 @@ def choose(
     )
 
 
-def _buckets(
-    index: BundleIndex, taken: Member, members: Sequence[Member]
-) -> tuple[Bundle, ...]:
+def _buckets(index: BundleIndex, taken: Member, members: Sequence[Member]) -> tuple[Bundle, ...]:
     """The buckets of the member that was taken: for one target, so one host runs all or none."""
     if index.bundle(taken).manifest.batch is None:
         return ()

@@ -124,9 +124,7 @@ def check_options(device: DeviceOptions, verify: Verify) -> None:
         raise UsageError(f"mode is 'latency' or 'throughput', not {device.mode!r}")
 
 
-def load_bucket(
-    bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] = ()
-) -> Pipeline:
+def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] = ()) -> Pipeline:
     """Load one member of a bundle as it is: of a bucket, full batches only are served.
 
     Args:
