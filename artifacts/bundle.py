@@ -120,8 +120,9 @@ class Bundle:
         manifest = Manifest.from_json(read_blob(path, config, MAX_MANIFEST_BYTES, arrive))
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", path)
-        if any(member.labels.get(n, text) != text for n, text in manifest.labels.items()):
-            raise damaged("a member's labels are not those that its manifest says", path)
+        for name, text in manifest.labels.items():
+            if member.labels.get(name, text) != text:
+                raise damaged(f"a member is said to be for another {name} than its manifest", path)
         return cls(path, root, member, config, manifest, verify, arrive)
 
     @property

@@ -39,7 +39,7 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "variants": ("schedules to choose from, the plan's own first; since 1.1", {}),
         "memory": ("what a run of the plan takes; since 1.2", {}),
         "requirements": ("what a host must have, by kind and name; since 1.3", {}),
-        "batch": ("what is a row of what, in a bucket; else null; since 1.3", {}),
+        "batch": ("what is a row of what, in a bucket; else null; since 1.4", {}),
     },
     "Batch": {
         "rows": ("requests that one run serves, each a row", {"minimum": 1}),

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -228,7 +228,7 @@ class Manifest:
             its own buffer plan. None in bundles of before 1.2.
         requirements: what a host must have; checked before any blob is loaded. None are stated in
             bundles of before 1.3.
-        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.3.
+        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.4.
     """
 
     name: str
