@@ -79,7 +79,12 @@ def onnx_call(program: torch.export.ExportedProgram, rows: int | None, folder: P
 
     path = folder / f"{len(list(folder.iterdir()))}.onnx"
     torch.onnx.export(program, (), str(path), dynamo=True, external_data=True, verbose=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Sessions that are run in turn must not take each other's cores while they wait.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
     names = {given.name for given in session.get_inputs()}
     return lambda arrays: session.run(None, {n: a for n, a in arrays.items() if n in names})
 
