@@ -2,8 +2,9 @@
 
 Stages of the example are exported with a batch dimension that is a symbol, and with each size. Both
 are run by ONNX Runtime and by OpenVINO, in turn, on the same inputs. Ratios of medians: above 1 the
-graph with the symbol is slower. `filled` compares what a bundle does with three requests (the static
-graph for four) with the graph with the symbol, called with three: below 1 it is worth filling up.
+graph with the symbol is slower. `filled` compares what a bundle does with three requests (the
+static graph for four) with the graph with the symbol, called with three: below 1 it is worth
+filling up.
 
 What stands in docs/batches.md about the default was measured with this.
 
@@ -82,9 +83,7 @@ def onnx_call(program: torch.export.ExportedProgram, rows: int | None, folder: P
     options = onnxruntime.SessionOptions()
     # Sessions that are run in turn must not take each other's cores while they wait.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = {given.name for given in session.get_inputs()}
     return lambda arrays: session.run(None, {n: a for n, a in arrays.items() if n in names})
 

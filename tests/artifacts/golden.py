@@ -3,9 +3,9 @@
     python tests/artifacts/golden.py FOLDER
 
 writes ``FOLDER/VERSION``, from schema 1.3 on ``FOLDER/VERSION-members``, from 1.4 on
-``FOLDER/VERSION-batches``. It uses whatever ``partitioner`` is installed, so it can be run by an old
-version, too. That of a released schema is never made again: what is tested is that the files that
-are out there can be read.
+``FOLDER/VERSION-batches``. It uses whatever ``partitioner`` is installed, so it can be run by an
+old version, too. That of a released schema is never made again: what is tested is that the files
+that are out there can be read.
 """
 
 from __future__ import annotations
