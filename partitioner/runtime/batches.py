@@ -58,8 +58,12 @@ class BatchedPipeline:
         self._loading = threading.Lock()
         self.batch_sizes = tuple(self._loaders)
         first = self._bucket(self.batch_sizes[0])
-        for size in self.batch_sizes if at_once else ():
-            self._bucket(size)
+        try:
+            for size in self.batch_sizes if at_once else ():
+                self._bucket(size)
+        except BaseException:
+            self._close_buckets()
+            raise
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
         self.variants, self.choice = first.variants, first.choice
@@ -119,8 +123,11 @@ class BatchedPipeline:
     def close(self) -> None:
         """As of :class:`Pipeline`, for all buckets."""
         if self._gate.close():
-            for bucket in self._buckets.values():
-                bucket.close()
+            self._close_buckets()
+
+    def _close_buckets(self) -> None:
+        for bucket in self._buckets.values():
+            bucket.close()
 
     def __enter__(self) -> Self:
         return self

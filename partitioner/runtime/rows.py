@@ -92,8 +92,8 @@ def _rows_of(spec: InputSpec, value: Any) -> Array:
 def _pictures(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(cast("Sequence[Any]", value))
-    if isinstance(value, np.ndarray) and value.ndim == 4:
-        array = cast(Array, value)
+    if len(getattr(value, "shape", ())) == 4:
+        array = np.asarray(value)
         # Floats are finished tensors, which keep their batch dimension.
         return [
             array[i : i + 1] if array.dtype.kind == "f" else array[i] for i in range(len(array))
