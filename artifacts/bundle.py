@@ -66,7 +66,7 @@ class Bundle:
         self.path = path
         self.digest = root.digest
         self.image = member.image
-        self.labels = member.labels or {"target": manifest.target}
+        self.labels = member.labels or manifest.labels
         self.config = config
         self.manifest = manifest
         self.verify: Verify = verify
@@ -120,8 +120,9 @@ class Bundle:
         manifest = Manifest.from_json(read_blob(path, config, MAX_MANIFEST_BYTES, arrive))
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", path)
-        if member.labels.get("target", manifest.target) != manifest.target:
-            raise damaged("a member is said to be for another target than its manifest says", path)
+        for name, text in manifest.labels.items():
+            if member.labels.get(name, text) != text:
+                raise damaged(f"a member is said to be for another {name} than its manifest", path)
         return cls(path, root, member, config, manifest, verify, arrive)
 
     @property

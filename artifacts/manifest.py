@@ -25,6 +25,7 @@ __all__ = [
     "READABLE",
     "SCHEMA_VERSION",
     "Artifact",
+    "Batch",
     "Blob",
     "ConstantRef",
     "Expected",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -161,6 +162,27 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """How a bucket serves several requests in one run: each has a row.
+
+    What is drawn has a row for each, too: in dimension 0, or in dimension 1 of what has a row for
+    each trip of a loop in dimension 0.
+
+    Args:
+        rows: how many.
+        inputs: those with a row for each request, in dimension 0.
+        stacked: outputs with a row for each request, in dimension 0.
+        listed: outputs of which each row is one by itself, ``NAME.0``, ``NAME.1`` and so on (of one
+            row: ``NAME`` or ``NAME.0``).
+    """
+
+    rows: int
+    inputs: tuple[str, ...]
+    stacked: tuple[str, ...]
+    listed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Requirement:
     """Something that a host must have: an ordered comparison.
 
@@ -206,6 +228,7 @@ class Manifest:
             its own buffer plan. None in bundles of before 1.2.
         requirements: what a host must have; checked before any blob is loaded. None are stated in
             bundles of before 1.3.
+        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.4.
     """
 
     name: str
@@ -224,6 +247,7 @@ class Manifest:
     variants: tuple[Variant, ...] = ()
     memory: MemoryUse | None = None
     requirements: tuple[Requirement, ...] = ()
+    batch: Batch | None = None
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:
@@ -268,6 +292,12 @@ class Manifest:
     def blobs_by_digest(self) -> dict[str, Blob]:
         """The declared blobs."""
         return {blob.digest: blob for blob in self.blobs}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it from other members of its bundle."""
+        batch = {} if self.batch is None else {"batch": str(self.batch.rows)}
+        return {"target": self.target, **batch}
 
     def replace(self, **changes: Any) -> Manifest:
         """A copy with some fields changed."""

@@ -25,6 +25,7 @@ from partitioner.artifacts.names import (
     check_text,
     nbytes_of,
 )
+from partitioner.artifacts.validate_batch import validate_batch
 from partitioner.artifacts.validate_plan import check_memory, validate_plan
 from partitioner.artifacts.validate_variants import validate_variants
 from partitioner.specs import Image, InputSpec, TensorSpec, itemsize
@@ -49,8 +50,9 @@ def validate(manifest: Manifest) -> None:
     """
     _check_labels(manifest)
     _check_blobs(manifest)
+    rows = 1 if manifest.batch is None else manifest.batch.rows
     for spec in manifest.inputs:
-        _check_input(spec)
+        _check_input(spec, rows)
     validate_plan(manifest.plan)
     _check_signature(manifest)
     _check_artifacts(manifest)
@@ -58,6 +60,7 @@ def validate(manifest: Manifest) -> None:
     if manifest.parity is not None:
         check_parity(manifest, manifest.parity)
     validate_variants(manifest)
+    validate_batch(manifest)
     if manifest.memory is not None:
         check_memory(manifest.plan, manifest.memory, "the bundle")
 
@@ -130,18 +133,18 @@ def _check_blobs(manifest: Manifest) -> None:
 # --- inputs and outputs -------------------------------------------------------------------------
 
 
-def _check_input(spec: InputSpec) -> None:
+def _check_input(spec: InputSpec, rows: int) -> None:
     check_label(spec.name, "an input")
     what = f"input {spec.name!r}"
     check_spec(spec.tensor, what)
     if isinstance(spec.how, Image):
-        _check_image(spec.tensor, spec.how, what)
+        _check_image(spec.tensor, spec.how, what, rows)
     elif spec.how is not None and not spec.tensor.dtype.startswith("float"):
         raise damaged(f"{what} is noise, but {spec.tensor}")
 
 
-def _check_image(tensor: TensorSpec, image: Image, what: str) -> None:
-    wanted = (1, len(image.mean), *image.size)
+def _check_image(tensor: TensorSpec, image: Image, what: str, rows: int) -> None:
+    wanted = (rows, len(image.mean), *image.size)
     if tensor.shape != wanted or not tensor.dtype.startswith("float"):
         raise damaged(f"{what} is an image of the shape {list(wanted)}, but {tensor}")
     if len(image.std) != len(image.mean) or not all(image.std) or 0 in wanted:

@@ -160,7 +160,7 @@ class BundleWriter:
 
         Args:
             manifest: its ``blobs`` are those added for it, sorted by digest.
-            labels: that tell it from other members, the target by default.
+            labels: that tell it from other members, target and batch by default.
             machine: a ``platform.machine()`` that it is for, empty for any.
 
         Raises:
@@ -169,7 +169,7 @@ class BundleWriter:
         data = self._checked(manifest)
         config = self._store([data], CONFIG_TYPE)
         image = self._store([write_image(config, manifest.blobs)], IMAGE_TYPE)
-        labels = dict(labels or {"target": manifest.target})
+        labels = dict(labels or manifest.labels)
         self.members.append(Member(image, labels, machine))
         self.blobs = {}
 

@@ -1,14 +1,16 @@
 """The way of a build: capture, passes, plan, compile, parity, bundle.
 
-A bundle for several targets has a member for each. The pipeline is captured once; all that comes
-after is done for each target, into one directory, so that equal blobs are there once.
+A bundle for several targets has a member for each, and one with batch sizes for each of these, too.
+The pipeline is captured once for all targets; all that comes after is done for each member, into
+one directory, so that equal blobs are there once.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from partitioner.artifacts.manifest import (
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.worker import stop_worker
+from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
 from partitioner.buffers import measure
 from partitioner.capture import Captured
 from partitioner.frontend import (
+    capture_variants,
     compress,
     prepare,
     require_backends,
@@ -50,7 +54,7 @@ from partitioner.requirements import requirements_of
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
 from partitioner.targets.choice import naming_target
-from partitioner.weights import MappedBlobs
+from partitioner.weights import Known, MappedBlobs
 
 __all__ = ["BuildResult", "Progress", "build"]
 
@@ -105,6 +109,8 @@ def build(
     log: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    batch: Sequence[int] = (),
+    batched: Sequence[str] | None = None,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -142,6 +148,9 @@ def build(
         log: a file for the compilers' output; kept only if given.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
+        batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
+            share their weights; see ``docs/batches.md``.
+        batched: the inputs that have a row for each request; all of them by default.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
@@ -179,17 +188,24 @@ def build(
         log=None if log is None else Path(log),
         several=len(targets) > 1,
     )
+    sizes = check_sizes(batch)
+    names = row_inputs(example_inputs, batched) if sizes else ()
     reports: dict[str, dict[str, Any]] = {}
-    captures: tuple[Captured, ...] | None = None
     with BundleWriter(output, overwrite=overwrite) as writer:
-        for hardware in targets:
-            phase.target = hardware.name if settings.several else ""
-            with naming_target(phase.target):
-                captures, reports[hardware.name] = _add_member(
-                    settings, hardware, writer, phase, captures
-                )
+        with phase("capture"):
+            if sizes:
+                buckets = make_buckets(settings.capture, example_inputs, names, sizes)
+            else:
+                captures = tuple(settings.capture(example_inputs))
+                buckets = (Bucket(dict(example_inputs), captures, None),)
+        known = Known()
+        for hardware, bucket in itertools.product(targets, buckets):
+            label = _label(hardware, bucket, settings, len(sizes))
+            phase.target = label
+            with naming_target(hardware.name if settings.several else ""):
+                reports[label] = _add_member(settings, hardware, bucket, writer, phase, known)
         digest = writer.publish()
-    report = {"members": reports} if settings.several else reports[targets[0].name]
+    report = {"members": reports} if len(reports) > 1 else reports[label]
     return BuildResult(writer.path, digest, {**report, "seconds": phase.seconds})
 
 
@@ -230,45 +246,58 @@ class _Settings:
         allowed = max(target.relative, rounding)
         return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
 
-    def dump_for(self, target: Target) -> list[Observer]:
+    def dump_for(self, member: str) -> list[Observer]:
         """What writes the program after each pass, if that is wanted."""
-        if self.dump_passes is None:
-            return []
-        return [dump_to(self.dump_passes / target.name if self.several else self.dump_passes)]
+        return [] if self.dump_passes is None else [dump_to(self.dump_passes / member)]
+
+    def capture(self, example_inputs: Mapping[str, Any]) -> list[Captured]:
+        """The pipeline, captured on example inputs; each variant of it."""
+        wanted = {name: self.prepare_with[name] for name in ("inputs", "stages")}
+        options, variants = self.prepare_with["options"], self.prepare_with["variants"]
+        return capture_variants(self.module, example_inputs, options, variants, **wanted)
+
+
+def _label(target: Target, bucket: Bucket, settings: _Settings, sizes: int) -> str:
+    """What tells a member from the others; nothing if there is but one."""
+    parts = [target.name] if settings.several else []
+    parts += [f"batch={bucket.rows}"] if sizes > 1 else []
+    return " ".join(parts)
 
 
 def _add_member(
     settings: _Settings,
     hardware: Target,
+    bucket: Bucket,
     writer: BundleWriter,
     phase: Phases,
-    captures: tuple[Captured, ...] | None,
-) -> tuple[tuple[Captured, ...], dict[str, Any]]:
-    """Build for one target.
+    known: Known,
+) -> dict[str, Any]:
+    """Build for one target and batch.
 
     Args:
-        captures: of the pipeline, if it was captured for another target.
+        known: weights that earlier members have written.
 
     Returns:
-        the captures, and the report.
+        the report.
     """
+    example_inputs = bucket.example_inputs
     with working_directory() as workdir:
         prepared = prepare(
             settings.module,
-            settings.example_inputs,
+            example_inputs,
             target=hardware,
-            observers=settings.dump_for(hardware),
+            observers=settings.dump_for(phase.target),
             phase=phase,
-            captures=captures,
+            captures=bucket.captures,
             **settings.prepare_with,
         )
-        captures = tuple(case.captured for case in prepared.cases)
+        prepared = replace(prepared, rows=bucket.rows)
         if settings.tune:
             with phase("tune"):
                 prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
         if settings.accuracy_budget is not None:
             with phase("compress"):
-                prepared = compress(prepared, settings.example_inputs, settings.accuracy_budget)
+                prepared = compress(prepared, example_inputs, settings.accuracy_budget)
         compile_options = CompileOptions(
             workdir,
             writer.blobs_dir,
@@ -278,7 +307,7 @@ def _add_member(
             hint_for(hardware, settings.precision),
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = Job(settings.module, settings.example_inputs, prepared, writer, mapped)
+        job = Job(settings.module, bucket, prepared, writer, mapped, known)
         with phase("compile"):
             compilation = job.compile(compile_options, phase)
             artifacts, prepared = compilation.artifacts, job.prepared
@@ -322,6 +351,7 @@ def _add_member(
                 ),
                 memory=measure(planned.plan),
                 requirements=requirements_of(hardware, artifacts, writer.blob_path),
+                batch=bucket.batch,
             )
             writer.add_member(manifest, machine=next(iter(hardware.machine), ""))
-    return captures, {**report, "parity": errors}
+    return {**report, "parity": errors}

@@ -1,4 +1,4 @@
-"""The later phases of a build for one target: compile, then parity."""
+"""The later phases of a build of one member: compile, then parity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
+from partitioner.batching import Bucket, with_rows
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
@@ -27,10 +28,11 @@ from partitioner.phases import Phases
 from partitioner.plan import Plan
 from partitioner.planning.plan import Planned
 from partitioner.program import Program
+from partitioner.row_parity import check_row, last_row
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import Noise
-from partitioner.weights import MappedBlobs, lay_out
+from partitioner.weights import Known, MappedBlobs, lay_out
 
 __all__ = ["Job"]
 
@@ -42,17 +44,20 @@ class Job:
     """What the later phases of one build share.
 
     Attributes:
-        module, example_inputs: of the build.
+        module: of the build.
+        bucket: its example inputs, with what is a row of what.
         prepared: what is compiled; :meth:`compile` replaces it where backends changed.
         writer: of the bundle.
         mapped: its weights, mapped.
+        known: weights that earlier members have written.
     """
 
     module: Any
-    example_inputs: Mapping[str, Any]
+    bucket: Bucket
     prepared: Prepared
     writer: BundleWriter
     mapped: MappedBlobs
+    known: Known
 
     @property
     def program(self) -> Program:
@@ -69,7 +74,8 @@ class Job:
             prepared.target, prepared.judges, prepared.compilers, self.writer
         )
         constants = self.program.constants
-        layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
+        outside = compiler.outside(self.planned, constants)
+        layout = lay_out(constants, outside, self.writer, self.known)
         self._map_weights(layout)
         done = compiler.compile(self.planned, constants, layout, options, phase.tell)
         self.prepared = moved(prepared, done.backends)
@@ -78,8 +84,9 @@ class Job:
     def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
         """Read the weights from their blobs from now on, so that folded copies can go."""
         for name, ref in layout.items():
-            tensor = self.program.constants[name]
-            self.program.constants[name] = self.mapped.tensor(ref, tensor)
+            tensor = self.mapped.tensor(ref, self.program.constants[name])
+            self.program.constants[name] = tensor
+            self.known.add(name, self.writer.blobs[ref.blob], ref, tensor)
 
     def write_constants(self, case: Case) -> dict[str, ConstantRef]:
         """Tables and initial values: the constants that the plan itself reads."""
@@ -101,8 +108,11 @@ class Job:
         errors: dict[str, Any] = {}
         try:
             for case in cases:
-                given, values = example_request(self.prepared, case, self.example_inputs)
-                expected = self._run_eager(case, given, values)
+                given, values = example_request(self.prepared, case, self.bucket.example_inputs)
+                drawn = self._drawn(case, values)
+                expected = self._run_eager(case, self.bucket.example_inputs, given, drawn)
+                if not samples:
+                    self._check_last_row(case, given, drawn, expected, tolerance)
                 executables = executables or self._load(artifacts)
                 checked = Checked()
                 if not samples:
@@ -145,17 +155,43 @@ class Job:
         drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
         return name not in drawn and name in self.planned.plan.inputs
 
-    def _run_eager(
-        self, case: Case, given: Mapping[str, Array], values: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        drawn = {
+    def _check_last_row(
+        self,
+        case: Case,
+        given: Mapping[str, Array],
+        drawn: Mapping[str, Array],
+        expected: Mapping[str, Array],
+        tolerance: Tolerance,
+    ) -> None:
+        """Whether the eager pipeline gives a row of a bucket what it gives it alone."""
+        batch = self.bucket.batch
+        if batch is None or batch.rows == 1:
+            return
+        alone = self._run_eager(
+            case,
+            with_rows(self.bucket.example_inputs, batch.inputs, 1),
+            {n: a[-1:] if n in batch.inputs else a for n, a in given.items()},
+            last_row(drawn, case.draws),
+        )
+        check_row(batch, expected, alone, tolerance)
+
+    def _drawn(self, case: Case, values: Mapping[str, Array]) -> dict[str, Array]:
+        return {
             draw.placeholder: values[own.value]
             for sequence, group in zip(case.draws, case.plan.draws, strict=True)
             for draw, own in zip(sequence.draws, group.draws, strict=True)
         }
+
+    def _run_eager(
+        self,
+        case: Case,
+        example_inputs: Mapping[str, Any],
+        given: Mapping[str, Array],
+        drawn: Mapping[str, Array],
+    ) -> dict[str, Array]:
         return run_eager(
             self.module,
-            self.example_inputs,
+            example_inputs,
             options=case.options,
             values=given,
             drawn=drawn_in_order(case.draws, drawn),

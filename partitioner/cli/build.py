@@ -9,6 +9,7 @@ import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import (
+    batch_option,
     capture_arguments,
     each_target,
     load,
@@ -31,6 +32,7 @@ __all__ = ["command"]
     metavar="NAME=VALUE[,...]",
     help="A schedule that callers may choose: --variant steps=5 --variant steps=20.",
 )
+@batch_option
 @click.option("--passes", help="A pass pipeline instead of the default one.")
 @click.option("--name", help="The bundle's label; the file's name by default.")
 @click.option("--version-label", default="0", show_default=True, help="The bundle's version label.")
@@ -81,6 +83,7 @@ def command(
       partition build model.py:make --set steps=20 -o twenty.bundle
       partition build model.py --target xeon --target graviton --target cpu
       partition build model.py --variant steps=5 --variant steps=20
+      partition build model.py --batch 1,4
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:
@@ -104,6 +107,8 @@ def command(
             output=output or Path(f"{loaded.name}.bundle"),
             **arguments,
             variants=variants,
+            batch=given["batch"],
+            batched=loaded.batched,
             name=given["name"] or loaded.name,
             version=given["version_label"],
             tune=given["tune"],
@@ -125,7 +130,7 @@ def command(
 def _text(document: dict[str, Any]) -> str:
     lines: list[str] = []
     for name, report in document.get("members", {}).items():
-        lines += [f"target {name}", *(f"  {line}" for line in _lines(report))]
+        lines += [name, *(f"  {line}" for line in _lines(report))]
     lines += _lines(document) if "members" not in document else []
     seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
     lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]

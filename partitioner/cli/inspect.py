@@ -16,7 +16,7 @@ from partitioner.plan import Call, Loop, Step, rescheduled
 if TYPE_CHECKING:
     from partitioner.artifacts.bundle import Bundle
     from partitioner.artifacts.index import BundleIndex
-    from partitioner.artifacts.manifest import Manifest
+    from partitioner.artifacts.manifest import Batch, Manifest
     from partitioner.artifacts.oci import Member
     from partitioner.buffers import MemoryUse
 
@@ -110,6 +110,8 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         yield f"input    {spec.name}: {spec.tensor}{how}{'' if spec.used else '  (unused)'}"
     for name, spec in manifest.outputs.items():
         yield f"output   {name}: {spec}"
+    if manifest.batch is not None:
+        yield f"batch    {_batch(manifest.batch)}"
     draws = sum(group.repeat * len(group.draws) for group in manifest.plan.draws)
     if draws:
         yield f"random   {draws} draws from the request's seed"
@@ -131,6 +133,16 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
+
+
+def _batch(batch: Batch) -> str:
+    kinds = {
+        "rows in": batch.inputs,
+        "rows out": batch.stacked,
+        "one by one": batch.listed,
+    }
+    texts = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+    return "; ".join([f"{batch.rows} requests at once", *texts])
 
 
 def _requirements(manifest: Manifest) -> Iterator[str]:

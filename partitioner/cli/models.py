@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from partitioner.targets import Target
 
 __all__ = [
+    "batch_option",
     "capture_arguments",
     "each_target",
     "load",
@@ -47,6 +48,14 @@ member_option = click.option(
     metavar="target=NAME",
     callback=lambda _ctx, _param, text: parse_labels(text),
     help="The member of a bundle for several targets: --variant target=xeon.",
+)
+
+#: ``--batch``: the sizes of buckets.
+batch_option = click.option(
+    "--batch",
+    metavar="ROWS[,...]",
+    callback=lambda _ctx, _param, text: _sizes(text),
+    help="Serve so many requests at once: --batch 1,4; see docs/batches.md.",
 )
 
 _TARGETS = click.option(
@@ -116,6 +125,16 @@ def _with_options(function: Callable[..., Any], target: Any) -> Callable[..., An
     for option in reversed((target, *_OPTIONS)):
         function = option(function)
     return function
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        from partitioner.batching import parse_sizes
+    except ImportError as error:
+        raise needs_torch(error, "building") from error
+    return parse_sizes(text)
 
 
 def parse_labels(text: str | None) -> dict[str, str] | None:

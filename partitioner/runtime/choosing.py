@@ -7,7 +7,7 @@ for, not what it cannot do without.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from partitioner.artifacts.bundle import Bundle
@@ -27,10 +27,13 @@ class Choice:
     Attributes:
         bundle: the member.
         reasons: a line for each member that was looked at; the last is the one that was taken.
+        buckets: the members that differ from it in their batch only, itself among them, of those
+            with the labels that were wanted; none where it is no bucket.
     """
 
     bundle: Bundle
     reasons: tuple[str, ...]
+    buckets: tuple[Bundle, ...] = ()
 
 
 def choose(
@@ -58,7 +61,9 @@ def choose(
             lacking = [Unmet(error, firm=True)]
         if not lacking:
             taken = "taken" if len(members) > 1 else "asked for" if wanted else "the only member"
-            return Choice(index.bundle(member), (*reasons, f"{member}: {taken}"))
+            reasons.append(f"{member}: {taken}")
+            buckets = _buckets(index, member, members)
+            return Choice(index.bundle(member), tuple(reasons), buckets)
         if len(members) == 1:
             raise lacking[0].error
         reasons.append(f"{member}: {lacking[0].error.what}")
@@ -68,6 +73,18 @@ def choose(
         advice="install what is missing, or build for 'cpu', too; --variant target=NAME takes one "
         "that is meant for another CPU all the same",
     )
+
+
+def _buckets(index: BundleIndex, taken: Member, members: Sequence[Member]) -> tuple[Bundle, ...]:
+    """The buckets of the member that was taken: for one target, so one host runs all or none."""
+    if index.bundle(taken).manifest.batch is None:
+        return ()
+    own = _unbatched(taken)
+    return tuple(index.bundle(member) for member in members if _unbatched(member) == own)
+
+
+def _unbatched(member: Member) -> dict[str, str]:
+    return {name: text for name, text in member.labels.items() if name != "batch"}
 
 
 def judge(

@@ -58,7 +58,8 @@ def opened(
             threads=options.threads,
         ) as (index, fetcher):
             choice = choose(index, wanted)
-            fetcher.start(needed_to_run(choice.bundle.manifest))
+            for bundle in choice.buckets or (choice.bundle,):
+                fetcher.start(needed_to_run(bundle.manifest))
             yield choice
         return
     root = local_path(path)

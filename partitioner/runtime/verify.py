@@ -14,10 +14,13 @@ from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import Expected, Manifest, ParitySample
 from partitioner.artifacts.oci import Member
+from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import ParityError
 from partitioner.runtime.choosing import choose, judge
 from partitioner.runtime.compare import Difference, compare
-from partitioner.runtime.pipeline import Pipeline, load
+from partitioner.runtime.opening import opened
+from partitioner.runtime.pipeline import Pipeline, check_options, load_bucket
+from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -100,6 +103,8 @@ def verify_bundle(
         IncompatibleBundleError: this host can run none of the members.
         UsageError: there is no such member.
     """
+    device = DeviceOptions(threads, memory, tuple(host_ops))
+    check_options(device, "once")
     index = BundleIndex.open(path, "always")
     members = index.matching(variant)
     index.check()
@@ -111,9 +116,9 @@ def verify_bundle(
     for member in runnable:
         prefix = f"{member}: " if len(members) > 1 else ""
         bundle = index.bundle(member)
-        with load(
-            path, threads=threads, memory=memory, host_ops=host_ops, variant=member.labels
-        ) as pipe:
+        with opened(path, wanted=member.labels) as choice:
+            pipe = load_bucket(choice.bundle, device)
+        with pipe:
             rows += _run(bundle, pipe, prefix)
     return Report(tuple(rows), tuple(map(str, runnable)), skipped)
 
@@ -145,7 +150,9 @@ def _run(bundle: Bundle, pipe: Pipeline, prefix: str) -> list[Row]:
     for label, options, one in _samples(bundle.manifest, sample):
         checker = _Checker(bundle, one)
         given = {**sample_inputs(bundle, one), **options}
-        outputs = pipe(given, seed=one.seed, observe=checker.observe)
+        batch = bundle.manifest.batch
+        seed = one.seed if batch is None else parity_seeds(one.seed, batch.rows)
+        outputs = pipe(given, seed=seed, observe=checker.observe)
         for name, expected in one.outputs.items():
             checker.check(f"{label}output {name}", expected, outputs[name])
         checker.check_complete()

@@ -2,9 +2,10 @@
 
     python tests/artifacts/golden.py FOLDER
 
-writes ``FOLDER/VERSION``, and from schema 1.3 on ``FOLDER/VERSION-members``. It uses
-whatever ``partitioner`` is installed, so it can be run by an old version, too. That of a released
-schema is never made again: what is tested is that the files that are out there can be read.
+writes ``FOLDER/VERSION``, from schema 1.3 on ``FOLDER/VERSION-members``, from 1.4 on
+``FOLDER/VERSION-batches``. It uses whatever ``partitioner`` is installed, so it can be run by an
+old version, too. That of a released schema is never made again: what is tested is that the files
+that are out there can be read.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Pipeline(nn.Module):
         self.step = nn.Linear(8, 8)
 
     def forward(self, x: torch.Tensor, *, steps: int = 2) -> dict[str, torch.Tensor]:
-        state = torch.randn(1, 8) + self.encoder(x)
+        state = torch.randn(x.shape[0], 8) + self.encoder(x)
         for time in torch.linspace(1, 0.5, steps):
             state = state - time * torch.tanh(self.step(state)) + 0.1 * torch.randn_like(state)
         return {"state": state}
@@ -56,6 +57,9 @@ def make(folder: Path) -> list[Path]:
         paths.append(folder / f"{SCHEMA_VERSION}-members")
         targets = ["graviton", "cpu"]
         partitioner.build(Pipeline(), EXAMPLE, output=paths[1], target=targets, **options)
+    if version >= (1, 4):
+        paths.append(folder / f"{SCHEMA_VERSION}-batches")
+        partitioner.build(Pipeline(), EXAMPLE, output=paths[2], batch=[1, 2], **options)
     return paths
 
 

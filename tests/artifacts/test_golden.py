@@ -38,6 +38,7 @@ def test_there_is_one_of_each_version() -> None:
     names = {path.name for path in BUNDLES}
     assert {f"1.{minor}" for minor in range(MINOR + 1)} <= names
     assert {f"1.{minor}-members" for minor in range(3, MINOR + 1)} <= names
+    assert {f"1.{minor}-batches" for minor in range(4, MINOR + 1)} <= names
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.name)
@@ -51,6 +52,7 @@ def test_it_opens_verifies_and_runs(path: Path) -> None:
         assert (version >= "1.1") == bool(manifest.variants)
         assert (version >= "1.2") == (manifest.memory is not None)
         assert (version >= "1.3") == bool(manifest.requirements)
+        assert (several == "batches") == (manifest.batch is not None)
     assert bool(several) == (len(index.members) > 1)
     report = verify_bundle(path)
     assert report.ok
