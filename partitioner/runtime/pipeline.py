@@ -13,21 +13,14 @@ import numpy as np
 from partitioner.artifacts.bundle import Bundle, Verify
 from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.artifacts.store.sources import is_source
-from partitioner.backends import find_backend
-from partitioner.backends.execution import (
-    ArtifactFiles,
-    DeviceOptions,
-    Executable,
-    Executor,
-    Memory,
-    Mode,
-)
+from partitioner.backends.execution import DeviceOptions, Executable, Memory, Mode
 from partitioner.errors import IncompatibleBundleError, UsageError
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs, merged
+from partitioner.runtime.loading import load_segments
 from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.runner import Run
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
@@ -35,9 +28,8 @@ from partitioner.runtime.variants import Schedule, Schedules
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
-    from partitioner.artifacts.manifest import Artifact, ConstantRef, Manifest
+    from partitioner.artifacts.manifest import ConstantRef, Manifest
     from partitioner.hostops import HostOp
-    from partitioner.plan import SegmentInfo
 
 __all__ = ["Pipeline", "check_options", "load", "load_bucket"]
 
@@ -134,7 +126,7 @@ def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] 
         as :func:`load`.
     """
     _refuse_bfloat16(bundle)
-    executables = _load_segments(bundle, device)
+    executables = load_segments(bundle, device)
     return Pipeline(bundle, executables, _load_schedules(bundle), reasons)
 
 
@@ -292,39 +284,6 @@ def _refuse_bfloat16(bundle: Bundle) -> None:
                 where=str(bundle.path),
                 advice="build the bundle so that bfloat16 stays inside of segments",
             )
-
-
-def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
-    executors: dict[str, Executor] = {}
-    loaded: dict[str, Executable] = {}
-    executables: dict[str, Executable] = {}
-    try:
-        for name, artifact in bundle.manifest.artifacts.items():
-            if artifact.backend not in executors:
-                executors[artifact.backend] = find_backend(artifact.backend).make_executor()
-            info = bundle.manifest.plan.segments[name]
-            # Segments that compile to the same graph (a step that was peeled off a loop, and the
-            # loop's own) share one session and its repacked weights.
-            key = repr((artifact, info.inputs, info.outputs))
-            if key not in loaded:
-                files = _files(bundle, artifact, info)
-                loaded[key] = executors[artifact.backend].load(files, device)
-            executables[name] = loaded[key]
-    except BaseException:
-        for executable in loaded.values():
-            executable.close()
-        raise
-    return executables
-
-
-def _files(bundle: Bundle, artifact: Artifact, info: SegmentInfo) -> ArtifactFiles:
-    return ArtifactFiles(
-        graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
-        blobs_dir=bundle.blobs_dir,
-        weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
-        options=artifact.options,
-        info=info,
-    )
 
 
 def _load_schedules(bundle: Bundle) -> Schedules:
