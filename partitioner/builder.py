@@ -202,12 +202,15 @@ def build(
             else:
                 captures = tuple(settings.capture(example_inputs))
                 buckets = (Bucket(dict(example_inputs), captures, None),)
-        known = Known()
+        # Each target by itself: what it gives does not depend on which others there are.
+        known = {hardware.name: Known() for hardware in targets}
         for hardware, bucket in itertools.product(targets, buckets):
             label = _label(hardware, bucket, settings, len(sizes))
             phase.target = label
             with naming_target(hardware.name if settings.several else ""):
-                reports[label] = _add_member(settings, hardware, bucket, writer, phase, known)
+                reports[label] = _add_member(
+                    settings, hardware, bucket, writer, phase, known[hardware.name]
+                )
         digest = writer.publish()
     report = {"members": reports} if len(reports) > 1 else reports[label]
     return BuildResult(writer.path, digest, {**report, "seconds": phase.seconds})
@@ -279,7 +282,7 @@ def _add_member(
     """Build for one target and batch.
 
     Args:
-        known: weights that earlier members have written.
+        known: weights that the target's smaller buckets have written.
 
     Returns:
         the report.

@@ -49,7 +49,7 @@ class Job:
         prepared: what is compiled; :meth:`compile` replaces it where backends changed.
         writer: of the bundle.
         mapped: its weights, mapped.
-        known: weights that earlier members have written.
+        known: weights that the target's smaller buckets have written.
     """
 
     module: Any

@@ -47,7 +47,7 @@ member_option = click.option(
     "wanted",
     metavar="target=NAME",
     callback=lambda _ctx, _param, text: parse_labels(text),
-    help="The member of a bundle for several targets: --variant target=xeon.",
+    help="The member of a bundle that has several: --variant target=xeon,batch=4.",
 )
 
 #: ``--batch``: the sizes of buckets.
