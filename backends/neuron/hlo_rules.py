@@ -36,7 +36,9 @@ def static_shape(one: Instruction) -> Refusal | None:
     if all(None not in array.shape for array in _arrays(one)):
         return None
     advice = "pad to a fixed size, or make the step a part of the host op before it"
-    return Refusal("Neuron takes no sizes that only data decide", "dynamic-shape", advice, "EMOD025")
+    return Refusal(
+        "Neuron takes no sizes that only data decide", "dynamic-shape", advice, "EMOD025"
+    )
 
 
 def known_dtype(one: Instruction) -> Refusal | None:

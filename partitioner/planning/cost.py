@@ -25,7 +25,17 @@ from partitioner.passes.ops import op_name, shape_of
 from partitioner.program import TensorType
 from partitioner.targets import Device
 
-__all__ = ["MOVING", "PARTITIONS", "PRODUCTS", "Work", "bounds", "instructions", "node_bytes", "node_seconds", "work_of"]
+__all__ = [
+    "MOVING",
+    "PARTITIONS",
+    "PRODUCTS",
+    "Work",
+    "bounds",
+    "instructions",
+    "node_bytes",
+    "node_seconds",
+    "work_of",
+]
 
 #: Ops whose operations run on the units for products.
 PRODUCTS = frozenset(
