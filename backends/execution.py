@@ -222,9 +222,9 @@ class BackendInfo:
         requirements: ``module:function`` that says what artifacts need of a host (build time):
             called with their graphs' files, it gives :class:`partitioner.artifacts.manifest.\
 Requirement`; empty where they need nothing but ``requires``.
-        segment_check: ``module:function`` that checks the backend's segments of a plan where its
-            own compiler is not, called with what is prepared and the example inputs; gives objects
-            like :class:`partitioner.backends.neuron.segment_check.SegmentCheck`.
+        segment_check: ``module:function`` that checks segments of the backend where its compiler
+            is not, as :func:`partitioner.backends.neuron.segment_check.check_segments`; empty
+            where nothing can be checked.
         check_requires: modules that it imports beyond torch.
     """
 

@@ -1,4 +1,4 @@
-"""What is known of HLO's opcodes: ``opcodes.json``, whose rows rest on the evidence of the table."""
+"""What is known of HLO's opcodes: ``opcodes.json``, whose rows rest on the table's evidence."""
 
 from __future__ import annotations
 
@@ -30,5 +30,6 @@ def refused_dtype(dtype: str) -> Refusal | None:
     """Why Neuron does not compute in a dtype; None if it does."""
     if dtype in table().dtypes or dtype in _BELOW:
         return None
-    general = Refusal(f"{table().label} does not compute in {dtype}", "dtype", detail="ESPP004")
+    message = f"{table().label} does not compute in {dtype}"
+    general = Refusal(message, "dtype", "cast to float32", "ESPP004")
     return table().refused_dtypes.get(dtype, general)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,14 @@ from partitioner.backends.lifting import lifted_names
 from partitioner.backends.neuron.hlo_check import Finding, HloReport
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
-from partitioner.frontend import Prepared, example_request
 from partitioner.planning.segments import Segment
-from partitioner.reference import FirstCall, first_calls
+from partitioner.reference import FirstCall
 from partitioner.weights import Layout, lay_out
 
 if TYPE_CHECKING:
-    from partitioner.targets import Limits
+    from partitioner.targets import Target
 
-__all__ = ["TOLERANCE", "SegmentCheck", "check_segments"]
+__all__ = ["TOLERANCE", "SegmentCheck", "SegmentJob", "check_segments"]
 
 #: Relative error that a segment's StableHLO may have.
 TOLERANCE = 1e-4
@@ -71,63 +70,66 @@ class SegmentCheck:
 
 
 def check_segments(
-    prepared: Prepared, example_inputs: Mapping[str, Any], *, timeout_s: float = 1800.0
+    segments: Mapping[str, Segment],
+    constants: Mapping[str, torch.Tensor],
+    target: Target,
+    calls: Callable[[], Mapping[str, FirstCall]],
+    *,
+    timeout_s: float = 1800.0,
 ) -> list[SegmentCheck]:
-    """Check all segments of the backend ``neuron``, in the plan's order.
+    """Check segments of the backend ``neuron``.
 
     Args:
+        segments: by name.
+        constants: of the program.
+        target: for its limits.
+        calls: runs the plan by torch; gives the first calls of all segments, by name. Asked for if
+            anything could be lowered.
         timeout_s: seconds for each of the two jobs of a segment.
 
     Raises:
         OutputError: there is no space for the weights.
         BackendError: torch itself fails on the example inputs.
     """
-    segments = {
-        name: segment
-        for name, segment in prepared.planned.segments.items()
-        if isinstance(segment, Segment) and segment.backend == "neuron"
-    }
-    if not segments:
-        return []
-    limits = prepared.target.limits.get("neuron")
-    constants = prepared.program.constants
     with (
         tempfile.TemporaryDirectory(prefix="partitioner-") as folder,
         BundleWriter(Path(folder) / "weights") as writer,
     ):
+        limit = target.limits["neuron"].instructions if "neuron" in target.limits else None
         jobs = {
-            name: _Job(segment, constants, limits, Path(folder) / identifier(name), timeout_s)
-            for name, segment in segments.items()
+            name: SegmentJob(one, constants, limit, Path(folder) / identifier(name), timeout_s)
+            for name, one in segments.items()
         }
         found = {name: job.lower() for name, job in jobs.items()}
         lowered = [name for name, check in found.items() if check.report is not None]
         outside = {one for name in lowered for one in lifted_names(segments[name], constants)}
         layout = lay_out(constants, outside, writer)
-        calls = _first_calls(prepared, example_inputs) if lowered else {}
+        given = calls() if lowered else {}
         for name in lowered:
-            found[name] = jobs[name].run(found[name], calls[name], layout, writer.blobs_dir)
+            found[name] = jobs[name].run(found[name], given[name], layout, writer.blobs_dir)
     return list(found.values())
 
 
-def _first_calls(prepared: Prepared, example_inputs: Mapping[str, Any]) -> dict[str, FirstCall]:
-    _, values = example_request(prepared, prepared.cases[0], example_inputs)
-    return first_calls(prepared.program, prepared.planned, values)
-
-
 @dataclass
-class _Job:
-    """The two jobs of one segment, in a directory of its own."""
+class SegmentJob:
+    """The two jobs of one segment.
+
+    Attributes:
+        limit: of instructions, if there is one.
+        directory: of its own, made by :meth:`lower`; what is lowered lies there in ``module.mlir``.
+        arguments: constants in the order of the lowered function, once that is known.
+    """
 
     segment: Segment
     constants: Mapping[str, torch.Tensor]
-    limits: Limits | None
+    limit: int | None
     directory: Path
     timeout_s: float
     arguments: tuple[str, ...] = ()
 
     def lower(self) -> SegmentCheck:
-        limit = self.limits.instructions if self.limits is not None else None
-        lifted = lifted_names(self.segment, self.constants)
+        """Lower the segment and check its instructions."""
+        limit, lifted = self.limit, lifted_names(self.segment, self.constants)
         document = {"graph": to_json(self.segment.graph, self.constants, lifted), "limit": limit}
         self.directory.mkdir(parents=True)
         (self.directory / "job.json").write_text(json.dumps(document))
@@ -143,6 +145,12 @@ class _Job:
     def run(
         self, check: SegmentCheck, call: FirstCall, layout: Layout, blobs_dir: Path
     ) -> SegmentCheck:
+        """Run what was lowered on what went into a call of the segment, and compare.
+
+        Args:
+            check: what :meth:`lower` found.
+            layout: where the weights lie in ``blobs_dir``.
+        """
         if not call.results:
             return replace(check, failure="the plan does not call it on the example inputs")
         lifted = lifted_names(self.segment, self.constants)

@@ -93,6 +93,8 @@ def _run_pipeline(core: CoreGraph) -> Any:
 
     context = ir.Context()
     torch_dialect.register_dialect(context)
+    # To the handler, not into the text of an exception.
+    context.emit_error_diagnostics = True
     handler = context.attach_diagnostic_handler(note)
     importer = FxImporter(context=context)
     try:

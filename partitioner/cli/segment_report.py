@@ -20,17 +20,41 @@ def document(prepared: Any, example_inputs: Mapping[str, Any]) -> list[dict[str,
     """
     from partitioner.backends import find_backend
 
-    entries: list[dict[str, Any]] = []
-    for name in prepared.target.backends:
-        info = find_backend(name)
-        if info.segment_check:
-            missing = info.missing_to_check()
-            note = f"not installed: {', '.join(missing)}" if missing else ""
-            checks = [] if missing else info.make_segment_check()(prepared, example_inputs)
-            entries.append(
-                {"backend": name, "note": note, "segments": [_entry(one) for one in checks]}
-            )
-    return entries
+    infos = [find_backend(name) for name in prepared.target.backends]
+    return [
+        _checked(info, prepared, example_inputs)
+        for info in infos
+        if info.segment_check and _segments(prepared, info.name)
+    ]
+
+
+def _segments(prepared: Any, backend: str) -> dict[str, Any]:
+    from partitioner.planning.segments import Segment
+
+    planned = prepared.planned.segments
+    return {
+        name: one
+        for name, one in planned.items()
+        if isinstance(one, Segment) and one.backend == backend
+    }
+
+
+def _checked(info: Any, prepared: Any, example_inputs: Mapping[str, Any]) -> dict[str, Any]:
+    from partitioner.frontend import example_request
+    from partitioner.reference import first_calls
+
+    missing = info.missing_to_check()
+    if missing:
+        note = f"not installed: {', '.join(missing)} (pip install 'partitioner[stablehlo]')"
+        return {"backend": info.name, "note": note, "segments": []}
+    _, values = example_request(prepared, prepared.cases[0], example_inputs)
+    checks = info.make_segment_check()(
+        _segments(prepared, info.name),
+        prepared.program.constants,
+        prepared.target,
+        lambda: first_calls(prepared.program, prepared.planned, values),
+    )
+    return {"backend": info.name, "note": "", "segments": [_entry(one) for one in checks]}
 
 
 def _entry(check: Any) -> dict[str, Any]:
