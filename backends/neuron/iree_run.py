@@ -21,7 +21,7 @@ _FLAGS = (
     "--iree-hal-target-backends=llvm-cpu",
     "--iree-llvmcpu-target-cpu=host",
     # The program is run once or twice: code that is quick to make is worth more than quick code.
-    "--iree-opt-level=O1",
+    "--iree-opt-level=O0",
 )
 
 #: Dtypes that NumPy does not have by itself.

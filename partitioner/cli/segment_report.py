@@ -9,7 +9,7 @@ from typing import Any
 
 from partitioner.errors import CompileError, ParityError, PartitionerError
 
-__all__ = ["document", "failure_of", "lines"]
+__all__ = ["document", "entry", "failure_of", "lines"]
 
 
 def document(prepared: Any, example_inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -54,10 +54,11 @@ def _checked(info: Any, prepared: Any, example_inputs: Mapping[str, Any]) -> dic
         prepared.target,
         lambda: first_calls(prepared.program, prepared.planned, values),
     )
-    return {"backend": info.name, "note": "", "segments": [_entry(one) for one in checks]}
+    return {"backend": info.name, "note": "", "segments": [entry(one) for one in checks]}
 
 
-def _entry(check: Any) -> dict[str, Any]:
+def entry(check: Any) -> dict[str, Any]:
+    """A check as plain data."""
     report = None if check.report is None else asdict(check.report)
     for finding, one in zip(
         report["findings"] if report else (),
