@@ -19,6 +19,7 @@ from torch import fx
 from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 
 from partitioner.backends.decomposed import Decompositions
 from partitioner.backends.lifting import lifted_module
@@ -147,7 +148,7 @@ def _fold(module: fx.GraphModule) -> list[torch.Tensor]:
         if node.op == "get_attr":
             known[node] = getattr(module, cast(str, node.target))
         elif node.op == "call_function" and all(n in known for n in node.all_input_nodes):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            args, kwargs = map_arg((node.args, node.kwargs), cast(Any, known.__getitem__))
             known[node] = cast(Any, node.target)(*cast(Any, args), **cast(Any, kwargs))
     found = [node for node in known if _is_read(node, known)]
     folded: list[torch.Tensor] = []

@@ -107,7 +107,7 @@ def _split(rest: str) -> tuple[str, str]:
 
 
 def _place(attributes: str) -> str | None:
-    """``op_name`` and line of the metadata, which torch_xla writes where it is asked to."""
+    """``op_type`` of the metadata, which torch_xla writes where XLA_IR_DEBUG is set."""
     found = re.search(r'op_type="([^"]*)"', attributes)
     return found[1] if found else None
 

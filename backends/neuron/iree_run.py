@@ -6,6 +6,7 @@ In this process, so whoever calls it calls it from a worker. IREE is an extra
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,13 +42,12 @@ def compile_module(text: str | bytes) -> bytes:
     Raises:
         CompileError: IREE does not take it.
     """
-    from iree.compiler.api import Output, Session, Source
-
+    api: Any = importlib.import_module("iree.compiler.api")
     data = text.encode() if isinstance(text, str) else text
-    with Session() as session:
+    with api.Session() as session:
         session.set_flags(*_FLAGS)
         # IREE wants text to end with a zero.
-        source = Source.wrap_buffer(session, data + b"\0")
+        source = api.Source.wrap_buffer(session, data + b"\0")
         run = session.invocation()
         run.enable_console_diagnostics()
         if not run.parse_source(source) or not run.execute():
@@ -55,7 +55,7 @@ def compile_module(text: str | bytes) -> bytes:
                 "IREE does not compile the segment's StableHLO",
                 advice="what it said is in the log; this says nothing of Neuron",
             )
-        with Output.open_membuffer() as output:
+        with api.Output.open_membuffer() as output:
             run.output_vm_bytecode(output)
             return bytes(output.map_memory())
 
@@ -66,11 +66,10 @@ def run_module(program: bytes, arguments: Sequence[torch.Tensor]) -> list[torch.
     Raises:
         CompileError: it fails.
     """
-    from iree import runtime
-
+    runtime: Any = importlib.import_module("iree.runtime")
     config = runtime.Config("local-task")
     loaded = runtime.VmModule.copy_buffer(config.vm_instance, program)
-    module: Any = runtime.load_vm_module(loaded, config)
+    module = runtime.load_vm_module(loaded, config)
     try:
         results = module["main"](*map(_array, arguments))
     except (RuntimeError, ValueError) as error:

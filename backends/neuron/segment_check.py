@@ -184,10 +184,11 @@ class SegmentJob:
 
 
 def _report(document: Any) -> HloReport:
-    findings = tuple(
-        Finding(**{**one, "sources": tuple(one["sources"])}) for one in document["findings"]
-    )
-    return HloReport(document["opcodes"], findings, document["instructions"])
+    findings: list[Finding] = []
+    for one in document["findings"]:
+        fields: dict[str, Any] = {**one, "sources": tuple(one["sources"])}
+        findings.append(Finding(**fields))
+    return HloReport(document["opcodes"], tuple(findings), document["instructions"])
 
 
 def _error(expected: list[Any], actual: list[Any]) -> float:

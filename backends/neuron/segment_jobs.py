@@ -40,7 +40,6 @@ def lower_segment(directory: Path) -> dict[str, Any]:
         return sources[place] if isinstance(place, int) else str(place or "")
 
     report = check_program(read_instructions(module), source_of, job["limit"])
-    # A name for the whole, not for each op: no user's path in the file, and less to parse.
     (directory / "module.mlir").write_text(module.operation.get_asm(enable_debug_info=False))
     torch.save(list(core.folded), directory / "folded.pt")
     return {"report": asdict(report), "constants": list(core.constants)}

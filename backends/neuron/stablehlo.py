@@ -5,9 +5,10 @@ torch-mlir is an extra (``partitioner[stablehlo]``), imported only where somethi
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import fx
@@ -54,12 +55,11 @@ def lower(graph: fx.Graph, constants: Mapping[str, TensorType]) -> tuple[Any, Co
     Raises:
         CompileError: torch-mlir does not lower an op; names its source line.
     """
-    from torch_mlir.extras.fx_decomp_util import get_decomposition_table
-
+    decompositions = _torch_mlir("extras.fx_decomp_util").get_decomposition_table()
     sources = [str(n.meta.get("source", "")) for n in graph.nodes]
     ops = [str(n.target) for n in graph.nodes]
     with torch.no_grad():
-        core = core_graph(graph, constants, cast(Any, get_decomposition_table()))
+        core = core_graph(graph, constants, decompositions)
     try:
         return _run_pipeline(core), core
     except _NotLoweredError as error:
@@ -73,6 +73,11 @@ def lower(graph: fx.Graph, constants: Mapping[str, TensorType]) -> tuple[Any, Co
         ) from error
 
 
+def _torch_mlir(name: str) -> Any:
+    """A module of torch-mlir, which has no types."""
+    return importlib.import_module(f"torch_mlir.{name}")
+
+
 class _NotLoweredError(Exception):
     def __init__(self, message: str, number: int | None) -> None:
         super().__init__(message)
@@ -80,27 +85,22 @@ class _NotLoweredError(Exception):
 
 
 def _run_pipeline(core: CoreGraph) -> Any:
-    from torch_mlir import ir
-    from torch_mlir.dialects import torch as torch_dialect
-    from torch_mlir.extras.fx_importer import FxImporter
-    from torch_mlir.passmanager import PassManager
-
     said: list[tuple[str, int | None]] = []
 
     def note(diagnostic: Any) -> bool:
         said.append((str(diagnostic.message), place_of(diagnostic.location)))
         return True
 
-    context = ir.Context()
-    torch_dialect.register_dialect(context)
+    context = _torch_mlir("ir").Context()
+    _torch_mlir("dialects.torch").register_dialect(context)
     # To the handler, not into the text of an exception.
     context.emit_error_diagnostics = True
     handler = context.attach_diagnostic_handler(note)
-    importer = FxImporter(context=context)
+    importer = _torch_mlir("extras.fx_importer").FxImporter(context=context)
     try:
         importer.import_stateless_graph(core.module.graph, func_name="main")
         with context:
-            PassManager.parse(_PIPELINE).run(importer.module.operation)
+            _torch_mlir("passmanager").PassManager.parse(_PIPELINE).run(importer.module.operation)
     except Exception as error:
         message, number = said[0] if said else (str(error).strip() or type(error).__name__, None)
         raise _NotLoweredError(message.splitlines()[0], number) from error
@@ -147,9 +147,7 @@ def _opcode(name: str) -> str:
 
 
 def _array(type_: Any) -> Array:
-    from torch_mlir.ir import RankedTensorType
-
-    if not isinstance(type_, RankedTensorType):
+    if not isinstance(type_, _torch_mlir("ir").RankedTensorType):
         return Array(str(type_), ())
     # MLIR's sizes are negative where they are not known.
     shape = tuple(None if type_.is_dynamic_dim(i) else n for i, n in enumerate(type_.shape))
@@ -232,10 +230,8 @@ def _gather(op: Any, constants: set[Any]) -> dict[str, Any]:
 
 
 def _constant(op: Any, constants: set[Any]) -> dict[str, Any]:
-    from torch_mlir.ir import DenseIntElementsAttr
-
     value = op.attributes["value"]
-    if not isinstance(value, DenseIntElementsAttr) or not len(value):
+    if not isinstance(value, _torch_mlir("ir").DenseIntElementsAttr) or not len(value):
         return {}
     numbers = [int(value[0])] if value.is_splat else [int(n) for n in value]
     return {"integers": (min(numbers), max(numbers))}

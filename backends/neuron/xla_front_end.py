@@ -7,6 +7,7 @@ is run in an environment of its own (``make test-xla``).
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,18 +51,18 @@ def trace(
         ImportError: torch_xla is not installed.
     """
     os.environ.setdefault("PJRT_DEVICE", "CPU")
-    import torch_xla
     from torch.export.passes import move_to_device_pass
 
     names = dict.fromkeys(cast(str, n.target) for n in graph.nodes if n.op == "get_attr")
     lifted = {name: TensorType.of(constants[name]) for name in names}
     exported, _ = export_graph(lifted_module(graph, {}, lifted), graph)
+    torch_xla: Any = importlib.import_module("torch_xla")
     device = torch_xla.device()
     moved: Any = move_to_device_pass(exported, str(device)).module()
     arguments = [*inputs, *(constants[name] for name in names)]
     with torch.no_grad():
         results = moved(*(tensor.detach().to(device) for tensor in arguments))
-    bridge: Any = torch_xla._XLAC
+    bridge = torch_xla._XLAC
     text = bridge._get_xla_tensors_hlo(list(results))
     proto = bridge._get_xla_tensors_hlo_proto(list(results))
     return Traced(text, proto, tuple(one.cpu() for one in results))

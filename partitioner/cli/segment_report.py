@@ -59,13 +59,10 @@ def _checked(info: Any, prepared: Any, example_inputs: Mapping[str, Any]) -> dic
 
 def entry(check: Any) -> dict[str, Any]:
     """A check as plain data."""
-    report = None if check.report is None else asdict(check.report)
-    for finding, one in zip(
-        report["findings"] if report else (),
-        check.report.findings if report else (),
-        strict=True,
-    ):
-        finding["refused"] = one.refused
+    report = None
+    if check.report is not None:
+        findings = [{**asdict(one), "refused": one.refused} for one in check.report.findings]
+        report = {**asdict(check.report), "findings": findings}
     error = check.error
     return {
         "segment": check.name,

@@ -46,4 +46,5 @@ def test_bernini(size: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stable_diffusion", "dit"])
 def test_a_diffusers_pipeline(kind: str) -> None:
-    check(*diffusers(*getattr(test_diffusers, kind)()))
+    pipeline, arguments = getattr(test_diffusers, kind)()
+    check(*diffusers(pipeline, {**arguments, "output_type": "pt"}))
