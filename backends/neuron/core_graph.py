@@ -149,7 +149,7 @@ def _fold(module: fx.GraphModule) -> list[torch.Tensor]:
             known[node] = getattr(module, cast(str, node.target))
         elif node.op == "call_function" and all(n in known for n in node.all_input_nodes):
             args, kwargs = map_arg((node.args, node.kwargs), cast(Any, known.__getitem__))
-            known[node] = cast(Any, node.target)(*cast(Any, args), **cast(Any, kwargs))
+            known[node] = node.target(*args, **kwargs)
     found = [node for node in known if _is_read(node, known)]
     folded: list[torch.Tensor] = []
     for node in found:
