@@ -222,6 +222,10 @@ class BackendInfo:
         requirements: ``module:function`` that says what artifacts need of a host (build time):
             called with their graphs' files, it gives :class:`partitioner.artifacts.manifest.\
 Requirement`; empty where they need nothing but ``requires``.
+        segment_check: ``module:function`` that checks segments of the backend where its compiler
+            is not, as :func:`partitioner.backends.neuron.segment_check.check_segments`; empty
+            where nothing can be checked.
+        check_requires: modules that it imports beyond torch.
     """
 
     name: str
@@ -233,6 +237,8 @@ Requirement`; empty where they need nothing but ``requires``.
     probe: str = ""
     build_requires: tuple[str, ...] = ()
     requirements: str = ""
+    segment_check: str = ""
+    check_requires: tuple[str, ...] = ()
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -309,6 +315,14 @@ Requirement`; empty where they need nothing but ``requires``.
     def missing_to_build(self) -> Sequence[str]:
         """The modules required to compile and to probe, beyond torch, that are not installed."""
         return _absent(self.build_requires)
+
+    def make_segment_check(self) -> Any:
+        """Import the function that checks segments; there is one if ``segment_check`` says so."""
+        return _import(self.segment_check)
+
+    def missing_to_check(self) -> Sequence[str]:
+        """The modules required to check segments, beyond torch, that are not installed."""
+        return _absent(self.check_requires)
 
     def _check_requires(self) -> None:
         missing = self.missing()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from partitioner.cli import probe_report
+from partitioner.cli import probe_report, segment_report
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import (
     batch_option,
@@ -33,7 +33,9 @@ __all__ = ["command"]
 @click.option("--passes", "show_passes", is_flag=True, help="List what each pass did.")
 @click.option("--pipeline", "passes", help="A pass pipeline instead of the default one.")
 @click.option(
-    "--probe", is_flag=True, help="Ask installed backends whether the support tables are right."
+    "--probe",
+    is_flag=True,
+    help="Ask installed backends whether the support tables are right, and check Neuron segments.",
 )
 @click.option(
     "--html",
@@ -69,19 +71,26 @@ def command(
         from partitioner.report.document import describe, describe_several
     except ImportError as error:
         raise needs_torch(error, "planning") from error
-    prepared = _prepare(model, targets, given)
+    prepared, examples = _prepare(model, targets, given)
     documents = [describe(one) for one in prepared]
     if probe:
         for document, one in zip(documents, prepared, strict=True):
             document["probe"] = probe_report.document(one.program, one.target)
+            document["checks"] = segment_report.document(one, examples)
     if page is not None:
         write_text(page, _page(model, prepared, documents))
     whole = documents[0] if len(documents) == 1 else describe_several(documents)
     emit(as_json, whole, lambda: "\n".join(lines(documents, show_passes)))
+    for document in documents:
+        failure = segment_report.failure_of(document.get("checks", []))
+        if failure is not None:
+            raise failure
 
 
-def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[Any]:
-    """One plan for each target; the pipeline is captured once."""
+def _prepare(
+    model: str, targets: Sequence[str], given: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """One plan for each target, and the example inputs; the pipeline is captured once."""
     from partitioner.frontend import prepare
 
     twice = next((name for name in targets if targets.count(name) > 1), None)
@@ -98,7 +107,7 @@ def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[
         arguments = {**capture_arguments(loaded, one), "captures": bucket.captures}
         plan = prepare(loaded.pipeline, bucket.example_inputs, **arguments)
         prepared.append(replace(plan, rows=bucket.rows))
-    return prepared
+    return prepared, bucket.example_inputs
 
 
 def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any:
