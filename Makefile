@@ -5,14 +5,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := $(VENV)/bin/python
 # torch's small CPU build; a newer range takes the CUDA build, which is gigabytes.
 TORCH := torch~=2.13.0
+# torch 2.9 with torch_xla is an environment of its own. Its torch is the CUDA build, the only one of
+# that version on the index, and does not import without CUDA's libraries.
+XLA_VENV ?= .venv-xla
 DEMO := build/demo
 LAYOUT := build/layout
 
-.PHONY: help demo test lint format slow bench clean
+.PHONY: help demo test test-xla lint format slow bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a picture: a mesh and its picture.
 	mkdir -p $(DEMO)
@@ -22,7 +25,7 @@ demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a pictu
 	@echo "made $(DEMO)/mesh.glb and $(DEMO)/mesh.png"
 
 test: browser lint  ## Run linters, type and layer checks, and the tests.
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 # Said at once, and not after minutes of tests.
 .PHONY: browser
@@ -35,6 +38,12 @@ lint: $(VENV)/.dev $(LAYOUT)  ## Run ruff, pyright and the layer check.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(PY) --project $(LAYOUT)
 	cd $(LAYOUT) && $(abspath $(VENV))/bin/lint-imports
+
+# What of the tests goes with torch 2.9 and has to do with what Neuron's tracer is given.
+XLA_TESTS := tests/capture tests/passes tests/planning tests/backends tests/test_ops.py tests/test_precision.py
+
+test-xla: $(XLA_VENV)/.xla  ## Run tests on torch 2.9, and those of torch_xla (an environment of 8 GB).
+	$(XLA_VENV)/bin/python -m pytest -n 2 -m "not slow" $(XLA_TESTS)
 
 format: $(VENV)/.dev  ## Format the code.
 	$(VENV)/bin/ruff check --fix .
@@ -56,7 +65,7 @@ bench: $(VENV)/.dev  ## Run the benchmarks that take minutes, not hours.
 	$(PY) benchmarks/memory.py --size base
 
 clean:  ## Remove what was made, environments too.
-	rm -rf build $(VENV) *.egg-info
+	rm -rf build $(VENV) $(XLA_VENV) *.egg-info
 
 # The folders backends/, passes/ and artifacts/ are parts of the package partitioner. Tools that read
 # files and not the installed package want them where they belong, so they look at a copy.
@@ -79,4 +88,9 @@ $(VENV)/.demo: $(VENV)/bin/pip pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/pip pyproject.toml
 	$(VENV)/bin/pip install --quiet "$(TORCH)"
 	$(VENV)/bin/pip install --quiet -e ".[dev]"
+	touch $@
+
+$(XLA_VENV)/.xla: pyproject.toml
+	$(PYTHON) -m venv $(XLA_VENV)
+	$(XLA_VENV)/bin/pip install --quiet -e ".[dev,xla]"
 	touch $@

@@ -19,6 +19,7 @@ from partitioner.errors import BackendError, IncompatibleBundleError, MissingDep
 if TYPE_CHECKING:
     import numpy as np
 
+    from partitioner.artifacts.manifest import Requirement
     from partitioner.hostops import HostOp
     from partitioner.plan import SegmentInfo
     from partitioner.specs import TensorSpec
@@ -218,6 +219,13 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        requirements: ``module:function`` that says what artifacts need of a host (build time):
+            called with their graphs' files, it gives :class:`partitioner.artifacts.manifest.\
+Requirement`; empty where they need nothing but ``requires``.
+        segment_check: ``module:function`` that checks segments of the backend where its compiler
+            is not, as :func:`partitioner.backends.neuron.segment_check.check_segments`; empty
+            where nothing can be checked.
+        check_requires: modules that it imports beyond torch.
     """
 
     name: str
@@ -228,6 +236,9 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    requirements: str = ""
+    segment_check: str = ""
+    check_requires: tuple[str, ...] = ()
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -236,13 +247,21 @@ class BackendInfo:
             IncompatibleBundleError: this version runs nothing of this backend.
             MissingDependencyError: a library it needs is not installed.
         """
+        self.check_runnable()
+        return cast("Executor", _import(self.executor)())
+
+    def check_runnable(self) -> None:
+        """Refuse a backend whose artifacts cannot be run here. Imports nothing.
+
+        Raises:
+            as :meth:`make_executor`.
+        """
         if not self.executor:
             raise IncompatibleBundleError(
                 f"this version does not run what is compiled for the backend {self.name!r}",
                 advice="use a newer version, or a bundle for another target",
             )
         self._check_requires()
-        return cast("Executor", _import(self.executor)())
 
     def make_compiler(self) -> Any:
         """Import and make the compiler (build time; imports what it needs, torch for one).
@@ -281,6 +300,14 @@ class BackendInfo:
                 advice="pip install 'partitioner[build]'",
             ) from error
 
+    def required_by(self, graphs: Sequence[Path]) -> Sequence[Requirement]:
+        """What artifacts need of a host that runs them (build time).
+
+        Args:
+            graphs: the files of their graphs.
+        """
+        return _import(self.requirements)(graphs) if self.requirements else ()
+
     def missing(self) -> Sequence[str]:
         """The modules required to run that are not installed."""
         return _absent(self.requires)
@@ -288,6 +315,14 @@ class BackendInfo:
     def missing_to_build(self) -> Sequence[str]:
         """The modules required to compile and to probe, beyond torch, that are not installed."""
         return _absent(self.build_requires)
+
+    def make_segment_check(self) -> Any:
+        """Import the function that checks segments; there is one if ``segment_check`` says so."""
+        return _import(self.segment_check)
+
+    def missing_to_check(self) -> Sequence[str]:
+        """The modules required to check segments, beyond torch, that are not installed."""
+        return _absent(self.check_requires)
 
     def _check_requires(self) -> None:
         missing = self.missing()

@@ -26,7 +26,16 @@ from partitioner.program import TensorType
 if TYPE_CHECKING:
     from partitioner.targets import Target
 
-__all__ = ["Check", "Evaluator", "Evidence", "Refusal", "Row", "SupportTable", "read_table"]
+__all__ = [
+    "Check",
+    "Evaluator",
+    "Evidence",
+    "Refusal",
+    "Row",
+    "SupportTable",
+    "read_rows",
+    "read_table",
+]
 
 
 @dataclass(frozen=True)
@@ -283,14 +292,36 @@ def read_table(path: Path) -> SupportTable:
         table = _table(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError) as error:
         raise _malformed(path, f"{type(error).__name__}: {error}") from error
-    for name, row in table.rows.items():
+    _check_rows(table.rows, table.evidence, path)
+    return table
+
+
+def read_rows(document: Any, evidence: Mapping[str, Evidence], path: Path) -> dict[str, Row]:
+    """Rows by name that rest on the evidence of a table in another file.
+
+    Args:
+        document: name -> entry, as a table has them.
+        path: of the document, for messages.
+
+    Raises:
+        BackendError: they are malformed, or refer to evidence that is not there.
+    """
+    try:
+        rows = {name: _row(entry) for name, entry in document.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(path, f"{type(error).__name__}: {error}") from error
+    _check_rows(rows, evidence, path)
+    return rows
+
+
+def _check_rows(rows: Mapping[str, Row], evidence: Mapping[str, Evidence], path: Path) -> None:
+    for name, row in rows.items():
         for reference in row.evidence:
             key, _, item = reference.partition(":")
-            if key not in table.evidence:
+            if key not in evidence:
                 raise _malformed(path, f"{name} rests on {key!r}, which is no evidence")
-            if item and item not in table.evidence[key].names:
+            if item and item not in evidence[key].names:
                 raise _malformed(path, f"{name} rests on {item!r}, which {key!r} does not list")
-    return table
 
 
 def _malformed(path: Path, what: str) -> BackendError:

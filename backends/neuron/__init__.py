@@ -12,4 +12,6 @@ BACKEND = BackendInfo(
     support="partitioner.backends.neuron.support:verdict",
     requires=("torch_neuronx",),
     build_requires=("torch_neuronx", "neuronxcc"),
+    segment_check="partitioner.backends.neuron.segment_check:check_segments",
+    check_requires=("torch_mlir", "iree"),
 )

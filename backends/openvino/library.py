@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+import threading
 from typing import Any
 
 __all__ = ["core", "openvino"]
+
+#: Segments are loaded by several threads at once, and none may make a core of its own.
+_lock = threading.Lock()
 
 
 @functools.cache
@@ -23,7 +27,12 @@ def openvino() -> Any:
     return importlib.import_module("openvino")
 
 
-@functools.cache
 def core() -> Any:
     """The process's ``Core``: it knows the plugins, and is safe to use from several threads."""
+    with _lock:
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
     return openvino().Core()

@@ -23,6 +23,7 @@ from partitioner.artifacts.manifest import Artifact, Tolerance
 from partitioner.backends import find_backend
 from partitioner.backends.facts import code_digest, processor, versions_of
 from partitioner.backends.graphs import encode_argument, encode_type
+from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, Part, part
 from partitioner.capture.sources import portable
 from partitioner.capture.stages import find_modules
@@ -42,7 +43,7 @@ _VERSIONED = ("builtins", "torch", "numpy")
 
 def parity_key(
     module: Any,
-    example_inputs: Mapping[str, Any],
+    bucket: Bucket,
     prepared: Prepared,
     artifacts: Mapping[str, Artifact],
     tolerance: Tolerance,
@@ -58,12 +59,12 @@ def parity_key(
     - ``code``: the source files of the pipeline, of its modules, of host ops, and of each line that
       the program names;
     - ``artifacts``: what was compiled, to the byte, and the plan that calls it;
-    - ``check``: tolerance and seed;
+    - ``check``: tolerance, seed, and what is a row of what;
     - ``compiler``: versions of torch, NumPy and the backends' libraries, and all of our own code;
     - ``target``: the processor and how many of them may be used.
     """
     cases = prepared.cases
-    examples = _examples(example_inputs, cases)
+    examples = _examples(bucket.example_inputs, cases)
     files = _code_files(module, prepared)
     if examples is None or not all(path.is_file() for path in files):
         return None
@@ -74,11 +75,19 @@ def parity_key(
             part("examples", examples, {**examples["inputs"], "options": examples["options"]}),
             _code_part(files),
             _artifacts_part(artifacts, cases),
-            part("check", {"tolerance": encode(tolerance), "seed": PARITY_SEED}),
+            part("check", _check(tolerance, bucket)),
             part("compiler", _versions(artifacts)),
             part("target", {"processor": processor(), "cpus": usable_cpus()}),
         )
     )
+
+
+def _check(tolerance: Tolerance, bucket: Bucket) -> dict[str, Any]:
+    return {
+        "tolerance": encode(tolerance),
+        "seed": PARITY_SEED,
+        "rows": None if bucket.batch is None else encode(bucket.batch),
+    }
 
 
 # --- the program --------------------------------------------------------------------------------

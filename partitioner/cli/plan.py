@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from partitioner.cli import probe_report
+from partitioner.cli import probe_report, segment_report
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import (
+    batch_option,
     capture_arguments,
     load,
     model_options_for_targets,
@@ -27,10 +29,13 @@ __all__ = ["command"]
 @click.command("plan")
 @click.argument("model")
 @model_options_for_targets
+@batch_option
 @click.option("--passes", "show_passes", is_flag=True, help="List what each pass did.")
 @click.option("--pipeline", "passes", help="A pass pipeline instead of the default one.")
 @click.option(
-    "--probe", is_flag=True, help="Ask installed backends whether the support tables are right."
+    "--probe",
+    is_flag=True,
+    help="Ask installed backends whether the support tables are right, and check Neuron segments.",
 )
 @click.option(
     "--html",
@@ -57,6 +62,7 @@ def command(
       partition plan model.py --target inf2
       partition plan model.py --target inf2 --target xeon --target graviton
       partition plan model.py:make --set steps=20 --passes
+      partition plan model.py --batch 4
       partition plan model.py --probe
       partition plan model.py --html plan.html
       partition plan model.py --json > plan.json
@@ -65,19 +71,26 @@ def command(
         from partitioner.report.document import describe, describe_several
     except ImportError as error:
         raise needs_torch(error, "planning") from error
-    prepared = _prepare(model, targets, given)
+    prepared, examples = _prepare(model, targets, given)
     documents = [describe(one) for one in prepared]
     if probe:
         for document, one in zip(documents, prepared, strict=True):
             document["probe"] = probe_report.document(one.program, one.target)
+            document["checks"] = segment_report.document(one, examples)
     if page is not None:
         write_text(page, _page(model, prepared, documents))
     whole = documents[0] if len(documents) == 1 else describe_several(documents)
     emit(as_json, whole, lambda: "\n".join(lines(documents, show_passes)))
+    for document in documents:
+        failure = segment_report.failure_of(document.get("checks", []))
+        if failure is not None:
+            raise failure
 
 
-def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[Any]:
-    """One plan for each target; the pipeline is captured once."""
+def _prepare(
+    model: str, targets: Sequence[str], given: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """One plan for each target, and the example inputs; the pipeline is captured once."""
     from partitioner.frontend import prepare
 
     twice = next((name for name in targets if targets.count(name) > 1), None)
@@ -88,14 +101,34 @@ def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[
     for one in own:
         target_of(one)
     loaded = load(model, own[0])
+    bucket = _bucket(loaded, capture_arguments(loaded, own[0]), given["batch"])
     prepared: list[Any] = []
     for one in own:
-        captures = [case.captured for case in prepared[0].cases] if prepared else None
-        arguments = capture_arguments(loaded, one)
-        prepared.append(
-            prepare(loaded.pipeline, loaded.example_inputs, **arguments, captures=captures)
+        arguments = {**capture_arguments(loaded, one), "captures": bucket.captures}
+        plan = prepare(loaded.pipeline, bucket.example_inputs, **arguments)
+        prepared.append(replace(plan, rows=bucket.rows))
+    return prepared, bucket.example_inputs
+
+
+def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any:
+    """The pipeline, captured with as many requests as are asked for."""
+    from partitioner.batching import Bucket, make_buckets, row_inputs
+    from partitioner.frontend import capture_variants
+
+    if len(sizes) > 1:
+        raise UsageError(
+            f"a plan is for one batch size, not for {', '.join(map(str, sizes))}",
+            advice="plan for each: --batch 4",
         )
-    return prepared
+    wanted = {name: arguments[name] for name in ("inputs", "stages")}
+
+    def captured(example_inputs: Any) -> list[Any]:
+        return capture_variants(loaded.pipeline, example_inputs, arguments["options"], (), **wanted)
+
+    if not sizes:
+        return Bucket(loaded.example_inputs, tuple(captured(loaded.example_inputs)), None)
+    names = row_inputs(loaded.example_inputs, loaded.batched)
+    return make_buckets(captured, loaded.example_inputs, names, sizes)[0]
 
 
 def _page(model: str, prepared: Sequence[Any], documents: Sequence[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from partitioner.cli import probe_report
+from partitioner.cli import probe_report, segment_report
 from partitioner.cli.tables import passes_table, wide_table
 from partitioner.report.comparison import compare
 from partitioner.report.numbers import (
@@ -56,6 +56,7 @@ def _plan(document: Document, show_passes: bool) -> Iterator[str]:
         yield "passes"
         yield from passes_table(document["passes"])
     yield from probe_report.lines(document.get("probe", []))
+    yield from segment_report.lines(document.get("checks", []))
 
 
 # --- the steps ----------------------------------------------------------------------------------

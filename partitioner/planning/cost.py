@@ -25,7 +25,17 @@ from partitioner.passes.ops import op_name, shape_of
 from partitioner.program import TensorType
 from partitioner.targets import Device
 
-__all__ = ["PRODUCTS", "Work", "bounds", "instructions", "node_bytes", "node_seconds", "work_of"]
+__all__ = [
+    "MOVING",
+    "PARTITIONS",
+    "PRODUCTS",
+    "Work",
+    "bounds",
+    "instructions",
+    "node_bytes",
+    "node_seconds",
+    "work_of",
+]
 
 #: Ops whose operations run on the units for products.
 PRODUCTS = frozenset(
@@ -40,7 +50,7 @@ PRODUCTS = frozenset(
 #: Rows, and columns, of a NeuronCore's array of multipliers, and the columns that one instruction
 #: moves through it: ``nl.tile_size`` of the Neuron Kernel Interface (``pmax``,
 #: ``gemm_stationary_fmax``, ``gemm_moving_fmax``).
-_PARTITIONS, _MOVING = 128, 512
+PARTITIONS, MOVING = 128, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,7 @@ def instructions(node: fx.Node) -> int:
     if name in PRODUCTS:
         return _product_tiles(node, name)
     numel = max(t.numel for t in types)
-    return max(1, -(-numel // (_PARTITIONS * _MOVING)))
+    return max(1, -(-numel // (PARTITIONS * MOVING)))
 
 
 def _product_tiles(node: fx.Node, name: str) -> int:
@@ -160,7 +170,7 @@ def _product_tiles(node: fx.Node, name: str) -> int:
 
 def _tiles(rows: int, inner: int, columns: int) -> int:
     return (
-        max(1, -(-rows // _MOVING))
-        * max(1, -(-inner // _PARTITIONS))
-        * max(1, -(-columns // _PARTITIONS))
+        max(1, -(-rows // MOVING))
+        * max(1, -(-inner // PARTITIONS))
+        * max(1, -(-columns // PARTITIONS))
     )

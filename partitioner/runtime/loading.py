@@ -1,0 +1,83 @@
+"""Loading a bundle's segments: several at once, since each does much of its work on one CPU.
+
+Hashing weights, reading them and repacking them for a backend's kernels take turns on a thread;
+with a thread for each CPU, one segment is hashed while another is packed.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from partitioner.backends import find_backend
+from partitioner.backends.execution import (
+    ArtifactFiles,
+    DeviceOptions,
+    Executable,
+    Executor,
+)
+from partitioner.runtime.cpus import usable_cpus
+
+if TYPE_CHECKING:
+    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.manifest import Artifact
+    from partitioner.plan import SegmentInfo
+
+__all__ = ["load_segments"]
+
+
+def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
+    """An executable for each segment; those that compile to the same share one.
+
+    In low memory, one is loaded after the other: what loading takes for a while is not taken twice.
+
+    Raises:
+        BackendError: as the backends' executors; the first segment's of the plan that fails. What
+            has been loaded is closed.
+    """
+    artifacts = bundle.manifest.artifacts
+    executors = {a.backend: find_backend(a.backend).make_executor() for a in artifacts.values()}
+    threads = device.threads or usable_cpus()
+    with ThreadPoolExecutor(1 if device.memory == "low" else threads, "load") as pool:
+        loading: dict[str, Future[Executable]] = {}
+        keys: dict[str, str] = {}
+        for name, artifact in artifacts.items():
+            info = bundle.manifest.plan.segments[name]
+            # Segments that compile to the same graph (a step that was peeled off a loop, and the
+            # loop's own) share one session and its repacked weights.
+            keys[name] = repr((artifact, info.inputs, info.outputs))
+            if keys[name] not in loading:
+                executor = executors[artifact.backend]
+                loading[keys[name]] = pool.submit(_load, bundle, artifact, info, executor, device)
+        try:
+            loaded = {key: future.result() for key, future in loading.items()}
+        except BaseException:
+            _abandon(loading)
+            raise
+    return {name: loaded[key] for name, key in keys.items()}
+
+
+def _load(
+    bundle: Bundle,
+    artifact: Artifact,
+    info: SegmentInfo,
+    executor: Executor,
+    device: DeviceOptions,
+) -> Executable:
+    files = ArtifactFiles(
+        graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
+        blobs_dir=bundle.blobs_dir,
+        weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
+        options=artifact.options,
+        info=info,
+    )
+    return executor.load(files, device)
+
+
+def _abandon(loading: dict[str, Future[Executable]]) -> None:
+    """Begin no more, wait for what is under way, and close what is loaded."""
+    for future in loading.values():
+        future.cancel()
+    for future in loading.values():
+        if not future.cancelled() and future.exception() is None:
+            future.result().close()
