@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from partitioner.cli.caching import cache_of, cache_options
+from partitioner.cli.caching import cache_lines, cache_of, cache_options
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import (
     batch_option,

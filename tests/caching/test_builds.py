@@ -47,7 +47,7 @@ def test_a_rebuild_compiles_and_checks_nothing(
         raise AssertionError("everything is known")
 
     monkeypatch.setattr(OnnxCompiler, "compile", never)
-    monkeypatch.setattr("partitioner.builder.run_eager", never)
+    monkeypatch.setattr("partitioner.job.run_eager", never)
     again = built(folder, "again", Pipeline())
     assert first.digest == again.digest
     assert dict.fromkeys((*SEGMENTS, "pipe"), "") == found(first)

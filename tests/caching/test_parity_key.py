@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from partitioner.artifacts.manifest import Artifact, Tolerance
+from partitioner.artifacts.manifest import Artifact, Batch, Tolerance
+from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, compare_keys
 from partitioner.caching.parity_key import parity_key
 from partitioner.frontend import Prepared, prepare
@@ -44,12 +46,16 @@ class Found:
     def key(self, **changed: Any) -> Key | None:
         given: dict[str, Any] = {
             "module": self.model.pipeline,
-            "example_inputs": self.model.example_inputs,
+            "bucket": bucket(self.model.example_inputs),
             "prepared": self.prepared,
             "artifacts": ARTIFACTS,
             "tolerance": TOLERANCE,
         }
         return parity_key(**{**given, **changed})
+
+
+def bucket(examples: Mapping[str, Any], batch: Batch | None = None) -> Bucket:
+    return Bucket(dict(examples), (), batch)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +94,7 @@ def test_numbers_of_constants_count(found: Found) -> None:
 
 
 def test_examples_and_options_count(found: Found) -> None:
-    assert ["examples"] == labels(found.key(example_inputs={"x": torch.zeros(3)}), found.key())
+    assert ["examples"] == labels(found.key(bucket=bucket({"x": torch.zeros(3)})), found.key())
     prepared = replace(
         found.prepared, cases=(replace(found.prepared.cases[0], options={"scale": 3.0}),)
     )
@@ -104,6 +110,13 @@ def test_the_tolerance_counts(found: Found) -> None:
     assert ["check"] == labels(found.key(tolerance=Tolerance(1e-3, 1e-6)), found.key())
 
 
+def test_what_is_a_row_counts(found: Found) -> None:
+    rows = Batch(1, ("x",), ("y",), ())
+    assert ["check"] == labels(
+        found.key(bucket=bucket(found.model.example_inputs, rows)), found.key()
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [("processor", "target"), ("usable_cpus", "target"), ("code_digest", "compiler")],
@@ -117,7 +130,7 @@ def test_the_machine_and_our_code_count(
 
 
 def test_what_has_no_text_has_no_key(found: Found) -> None:
-    assert found.key(example_inputs={"x": torch.ones(3), "y": object()}) is None
+    assert found.key(bucket=bucket({"x": torch.ones(3), "y": object()})) is None
     scope: dict[str, Any] = {"__name__": "__main__"}
     exec(compile("def typed_in(x):\n    return x + 1", "<input>", "exec"), scope)
     assert found.key(module=scope["typed_in"]) is None
