@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import fx
 
+from partitioner.artifacts.manifest import ConstantRef
 from partitioner.backends.verdicts import CODES, Code, Judge, Rejected, Supported, Verdict
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODES",
+    "CacheFacts",
+    "CachedCompiler",
     "Code",
     "CompileOptions",
     "Compiled",
     "Compiler",
     "Judge",
+    "Outside",
     "Rejected",
     "Supported",
     "Verdict",
@@ -96,3 +100,72 @@ class Compiler(Protocol):
         layout: Layout,
         options: CompileOptions,
     ) -> Compiled: ...
+
+
+# --- what a compile cache asks -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What a backend's artifacts depend on besides the segment itself. JSON values throughout.
+
+    The segment's graph, its small constants and the types of its tensors are in every key.
+
+    Args:
+        compiler: versions of all that takes part in compiling, our own code among it
+            (:mod:`partitioner.backends.facts`).
+        options: those of :class:`CompileOptions` and of the backend that change the artifact;
+            not limits of time and memory, which change whether there is one.
+        target: what of the target, or of this machine, the artifact depends on; None if it runs
+            on whatever the backend runs on.
+        weight_free: whether an artifact fits weights that lie elsewhere or have other numbers,
+            and tensors of other names, once :meth:`CachedCompiler.moved` has put in the new ones.
+            Where not, the digests of the weights and the names of the tensors are in the key.
+    """
+
+    compiler: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    target: Mapping[str, Any] | None = None
+    weight_free: bool = False
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What an artifact may name of what lies around it.
+
+    Args:
+        inputs, outputs: names of the segment's tensors.
+        places: where each constant that lies in a blob is, by the sorted names of constants.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    places: tuple[ConstantRef, ...]
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """The digests of the blobs, sorted."""
+        return tuple(sorted({place.blob for place in self.places}))
+
+
+class CachedCompiler(Compiler, Protocol):
+    """A compiler whose artifacts may be kept for other builds. One without these is not cached.
+
+    It is given segments in canonical form: nodes and constants have names that depend on their
+    order only, so that the artifact depends on nothing else of them.
+    """
+
+    def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
+        """The constants of a segment that must lie in blobs."""
+        ...
+
+    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+        """What artifacts for a target depend on."""
+        ...
+
+    def moved(self, kept: Compiled, old: Outside, new: Outside) -> Compiled:
+        """An artifact that was made for ``old``, as a compile for ``new`` gives it, to the byte.
+
+        Called only where the facts say ``weight_free``. Files of ``kept`` may be written to.
+        """
+        ...

@@ -13,7 +13,7 @@ from torch import fx
 from partitioner.program import TensorType
 from partitioner.weights import tensor_bytes
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["encode_argument", "encode_type", "from_json", "identifier", "to_json"]
 
 
 def to_json(graph: fx.Graph, constants: Mapping[str, torch.Tensor], lifted: set[str]) -> Any:
@@ -27,7 +27,7 @@ def to_json(graph: fx.Graph, constants: Mapping[str, torch.Tensor], lifted: set[
     return {
         "nodes": nodes,
         "constants": {name: _tensor(constants[name]) for name in sorted(named - lifted)},
-        "lifted": {name: _type(TensorType.of(constants[name])) for name in sorted(lifted)},
+        "lifted": {name: encode_type(TensorType.of(constants[name])) for name in sorted(lifted)},
     }
 
 
@@ -57,9 +57,9 @@ def _node(node: fx.Node) -> dict[str, Any]:
         "op": node.op,
         "name": node.name,
         "target": str(node.target) if node.op != "output" else "",
-        "args": _encode(node.args),
-        "kwargs": _encode(dict(node.kwargs)),
-        "type": _type(node.meta.get("type")),
+        "args": encode_argument(node.args),
+        "kwargs": encode_argument(dict(node.kwargs)),
+        "type": encode_type(node.meta.get("type")),
         "source": node.meta.get("source", ""),
     }
 
@@ -75,15 +75,20 @@ def _target(op: str, text: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), name), overload)
 
 
-def _encode(value: Any) -> Any:
+def encode_argument(value: Any) -> Any:
+    """An argument of a node as JSON values; other nodes by their names.
+
+    Raises:
+        TypeError: it is of a type that graphs do not have.
+    """
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):
-        return {"tuple": [_encode(v) for v in cast("tuple[Any, ...]", value)]}
+        return {"tuple": [encode_argument(v) for v in cast("tuple[Any, ...]", value)]}
     if isinstance(value, list):
-        return [_encode(v) for v in cast("list[Any]", value)]
+        return [encode_argument(v) for v in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {"dict": {k: _encode(v) for k, v in cast("dict[str, Any]", value).items()}}
+        return {"dict": {k: encode_argument(v) for k, v in cast("dict[str, Any]", value).items()}}
     if isinstance(value, torch.dtype | torch.device | torch.memory_format | torch.layout):
         kind = type(value).__name__.replace("torch.", "")
         return {kind: str(value).removeprefix("torch.")}
@@ -111,9 +116,10 @@ def _decode(value: Any, env: Mapping[str, fx.Node]) -> Any:
     return torch.device(inner) if kind == "device" else getattr(torch, inner)
 
 
-def _type(type_: Any) -> Any:
+def encode_type(type_: Any) -> Any:
+    """``meta["type"]`` as JSON values."""
     if isinstance(type_, tuple):
-        return {"tuple": [_type(t) for t in cast("tuple[Any, ...]", type_)]}
+        return {"tuple": [encode_type(t) for t in cast("tuple[Any, ...]", type_)]}
     if type_ is None:
         return None
     return {"dtype": str(type_.dtype).removeprefix("torch."), "shape": list(type_.shape)}
@@ -129,7 +135,7 @@ def _untype(value: Any) -> Any:
 
 def _tensor(tensor: torch.Tensor) -> Any:
     data = base64.b64encode(tensor_bytes(tensor)).decode()
-    return {**_type(TensorType.of(tensor)), "data": data}
+    return {**encode_type(TensorType.of(tensor)), "data": data}
 
 
 def _untensor(value: Any) -> torch.Tensor:

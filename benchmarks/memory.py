@@ -73,6 +73,8 @@ def main() -> None:
             f"steps={given.steps}",
             "-o",
             str(bundle),
+            "--cache",
+            "off",
             "--json",
         ]
         build_peak, build_s = peak_of(build)

@@ -27,6 +27,10 @@ from partitioner.backends.base import CompileOptions
 from partitioner.backends.worker import stop_worker
 from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
 from partitioner.buffers import measure
+from partitioner.caching.cache import CompileCache
+from partitioner.caching.options import CacheOptions
+from partitioner.caching.parity import check_parity
+from partitioner.caching.parity_key import parity_key
 from partitioner.capture import Captured
 from partitioner.frontend import (
     capture_variants,
@@ -74,8 +78,9 @@ class BuildResult:
     Attributes:
         path: of the bundle.
         digest: its identity.
-        report: loops found, what passes did, errors of parity, seconds of each phase. Where there
-            are several targets, ``members`` has all but the seconds, by target.
+        report: loops found, what passes did, errors of parity, seconds of each phase, what the
+            compile cache had. Where there are several targets, ``members`` has all but the seconds
+            and the cache, by target.
     """
 
     path: Path
@@ -108,6 +113,7 @@ def build(
     timeout_s: float = 1800.0,
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
+    cache: CacheOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     batch: Sequence[int] = (),
@@ -148,6 +154,8 @@ def build(
         timeout_s: seconds that compiling one segment may take.
         memory_bytes: address space that compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
+        cache: how what other builds have found is used; by default as the environment says
+            (``PARTITIONER_COMPILE_CACHE``), else the cache on this disk.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
         batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
@@ -166,6 +174,7 @@ def build(
     check_limits(accuracy_budget, tolerance)
     label = name or label_of(module)
     check_labels(label, version)
+    compiled = CompileCache.open(cache or CacheOptions.from_environment(), label)
     phase = Phases(progress)
     settings = _Settings(
         module,
@@ -190,6 +199,7 @@ def build(
         timeout_s=timeout_s,
         memory_bytes=memory_bytes,
         log=None if log is None else Path(log),
+        cache=compiled,
         several=len(targets) > 1,
     )
     sizes = check_sizes(batch)
@@ -213,7 +223,9 @@ def build(
                 )
         digest = writer.publish()
     report = {"members": reports} if len(reports) > 1 else reports[label]
-    return BuildResult(writer.path, digest, {**report, "seconds": phase.seconds})
+    told = {} if compiled is None else compiled.finish()
+    report = {**report, "seconds": phase.seconds, "cache": told}
+    return BuildResult(writer.path, digest, report)
 
 
 @dataclass(frozen=True)
@@ -223,6 +235,7 @@ class _Settings:
     Attributes:
         prepare_with: arguments of :func:`prepare`.
         label: the name.
+        cache: what other builds have compiled; None for none.
         several: whether there are several targets.
     """
 
@@ -239,6 +252,7 @@ class _Settings:
     timeout_s: float
     memory_bytes: int | None
     log: Path | None
+    cache: CompileCache | None
     several: bool
 
     @property
@@ -314,7 +328,7 @@ def _add_member(
             hint_for(hardware, settings.precision),
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = Job(settings.module, bucket, prepared, writer, mapped, known)
+        job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache)
         with phase("compile"):
             compilation = job.compile(compile_options, phase)
             artifacts, prepared = compilation.artifacts, job.prepared
@@ -328,7 +342,14 @@ def _add_member(
         if settings.parity:
             with phase("parity"):
                 limit = settings.tolerance_on(hardware, artifacts)
-                samples, errors = job.check(artifacts, limit)
+                samples, errors = check_parity(
+                    lambda: job.check(artifacts, limit),
+                    lambda: parity_key(settings.module, bucket, job.prepared, artifacts, limit),
+                    settings.cache,
+                    writer,
+                    settings.label,
+                    workdir / "parity",
+                )
         with phase("bundle"):
             report = report_of(prepared, compilation)
             manifest = Manifest(

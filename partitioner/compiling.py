@@ -17,6 +17,7 @@ from partitioner.artifacts.manifest import Artifact
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions, Rejected
+from partitioner.caching.segments import compile_segment
 from partitioner.errors import CompileError
 from partitioner.planning.graphs import is_op
 from partitioner.planning.plan import HostCall, Planned
@@ -24,6 +25,7 @@ from partitioner.planning.segments import Segment
 from partitioner.weights import Layout
 
 if TYPE_CHECKING:
+    from partitioner.caching.cache import CompileCache
     from partitioner.frontend import Prepared
     from partitioner.plan import Plan
     from partitioner.planning.verdicts import Judge
@@ -58,12 +60,14 @@ class SegmentCompiler:
     Attributes:
         judges: backend name -> what gives its verdicts, overrides included.
         compilers: those made so far, by backend name.
+        cache: what other builds have compiled; None for none.
     """
 
     target: Target
     judges: Mapping[str, Judge]
     compilers: dict[str, Any]
     writer: BundleWriter
+    cache: CompileCache | None = None
 
     def outside(self, planned: Planned, constants: Mapping[str, torch.Tensor]) -> set[str]:
         """The constants that any backend that may come to compile a segment wants in blobs.
@@ -122,7 +126,15 @@ class SegmentCompiler:
         for backend in candidates:
             own = replace(segment, backend=backend)
             try:
-                compiled = self._compiler(backend).compile(own, constants, layout, options)
+                compiled = compile_segment(
+                    self._compiler(backend),
+                    own,
+                    constants,
+                    layout,
+                    options,
+                    self.target,
+                    self.cache,
+                )
             except CompileError as error:
                 if backend == candidates[-1]:
                     raise

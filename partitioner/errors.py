@@ -12,6 +12,7 @@ from typing import ClassVar
 __all__ = [
     "BackendError",
     "BundleError",
+    "CacheError",
     "CaptureError",
     "CompileError",
     "ConflictError",
@@ -146,6 +147,12 @@ class MissingDependencyError(PartitionerError):
     """A library that this step needs is not installed."""
 
     exit_code = 13
+
+
+class CacheError(PartitionerError):
+    """What the compile cache holds is not what the compiler gives."""
+
+    exit_code = 15
 
 
 class StoreError(PartitionerError):

@@ -14,6 +14,7 @@ from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.batching import Bucket, with_rows
+from partitioner.caching.cache import CompileCache
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
@@ -50,6 +51,7 @@ class Job:
         writer: of the bundle.
         mapped: its weights, mapped.
         known: weights that the target's smaller buckets have written.
+        cache: what other builds have compiled; None for none.
     """
 
     module: Any
@@ -58,6 +60,7 @@ class Job:
     writer: BundleWriter
     mapped: MappedBlobs
     known: Known
+    cache: CompileCache | None = None
 
     @property
     def program(self) -> Program:
@@ -71,7 +74,7 @@ class Job:
         """Write the weights, then compile every segment."""
         prepared = self.prepared
         compiler = SegmentCompiler(
-            prepared.target, prepared.judges, prepared.compilers, self.writer
+            prepared.target, prepared.judges, prepared.compilers, self.writer, self.cache
         )
         constants = self.program.constants
         outside = compiler.outside(self.planned, constants)

@@ -1,9 +1,10 @@
-"""What holds for all tests: how much of the machine each process takes."""
+"""What holds for all tests: how much of the machine each process takes, and no compile cache."""
 
 from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,3 +20,11 @@ def pytest_collection_finish() -> None:
     # each full collection.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_compile_cache() -> Iterator[None]:
+    # No build finds what another one, or the developer's own, has compiled.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARTITIONER_COMPILE_CACHE", "off")
+        yield

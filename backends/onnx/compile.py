@@ -14,6 +14,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,9 +23,11 @@ from torch import fx
 
 from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import ConstantRef
-from partitioner.backends.base import Compiled, CompileOptions, Verdict
+from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Outside, Verdict
+from partitioner.backends.facts import SHARED, code_digest, versions_of
 from partitioner.backends.graphs import from_json, identifier, to_json
 from partitioner.backends.lifting import WEIGHT, export_graph, lifted_module, lifted_names
+from partitioner.backends.onnx.moving import moved_graph, point_to, rename
 from partitioner.backends.onnx.packed import write_packed
 from partitioner.backends.onnx.slices import merge_slices
 from partitioner.backends.onnx.support import verdict
@@ -99,6 +102,19 @@ class OnnxCompiler:
         )
         weights = sorted({layout[name].blob for name in lifted})
         return Compiled(job / "model.onnx", tuple(weights), {"optimization": "extended"}, report)
+
+    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+        """An ONNX graph is the same for every target, and knows of weights only where they lie."""
+        code = code_digest("partitioner.backends.onnx", *SHARED)
+        versions = versions_of("torch", "onnx", "onnxscript", "onnxruntime")
+        return CacheFacts({**versions, "code": code}, {"opset": OPSET}, weight_free=True)
+
+    def moved(self, kept: Compiled, old: Outside, new: Outside) -> Compiled:
+        """The graph with other tensors' names and other places of weights."""
+        assert kept.graph is not None
+        data = moved_graph(kept.graph.read_bytes(), old, new)
+        kept.graph.write_bytes(data)
+        return replace(kept, weights=new.blobs, report={**kept.report, "bytes": len(data)})
 
 
 # --- in the worker ------------------------------------------------------------------------------
@@ -181,8 +197,10 @@ def _export(
         raise _export_error(error, graph) from error
     outer = {_INPUT.format(i): n for i, n in enumerate([*job["inputs"], *names.values()])}
     outer |= {_OUTPUT.format(i): n for i, n in enumerate(job["outputs"])}
-    _rename(model.graph, outer)
+    # First: names that it makes must not hold a segment's own, which are not the exporter's.
     merge_slices(model)
+    # The exporter numbers its values as capture does, so they would clash.
+    rename(model.graph, lambda name: outer.get(name, f"/{name}"))
     return model
 
 
@@ -197,25 +215,6 @@ def _keep_translations() -> None:
 
     registry = cast(Any, _registration).ONNXRegistry
     registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
-
-
-def _rename(graph: Any, outer: Mapping[str, str]) -> None:
-    """Give the segment's tensors their names, and all others names that cannot be the same.
-
-    The exporter numbers its values as capture does, so they would clash.
-    """
-
-    def renamed(name: str) -> str:
-        return outer.get(name, f"/{name}") if name else name
-
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = renamed(value.name)
-    for node in graph.node:
-        node.input[:] = [renamed(name) for name in node.input]
-        node.output[:] = [renamed(name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                _rename(inner, outer)
 
 
 def _export_error(error: Exception, graph: fx.Graph) -> CompileError:
@@ -250,13 +249,7 @@ def _externalise(model: Any, lifted: Mapping[str, str], refs: Mapping[str, Const
         tensor.data_type = value.type.tensor_type.elem_type
         tensor.dims.extend(d.dim_value for d in value.type.tensor_type.shape.dim)
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, item in (
-            ("location", hex_of(ref.blob)),
-            ("offset", str(ref.offset)),
-            ("length", str(ref.nbytes)),
-        ):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, item
+        point_to(tensor, ref)
     del model.graph.input[:]
     model.graph.input.extend(kept)
 

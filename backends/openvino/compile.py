@@ -16,7 +16,8 @@ import torch
 from torch import fx
 
 from partitioner.artifacts.digest import hex_of
-from partitioner.backends.base import Compiled, CompileOptions, Verdict
+from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Verdict
+from partitioner.backends.facts import SHARED, code_digest, processor, versions_of
 from partitioner.backends.graphs import identifier, to_json
 from partitioner.backends.lifting import lifted_names
 from partitioner.backends.openvino.ladder import climb
@@ -92,6 +93,15 @@ class OpenvinoCompiler:
             settings,
             {**report, "steps": steps},
             constants=constants_file,
+        )
+
+    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+        """Settings hold for the processor on which they were tried, offsets for these blobs."""
+        code = code_digest("partitioner.backends.openvino", *SHARED)
+        return CacheFacts(
+            {**versions_of("torch", "openvino"), "code": code},
+            {"precision": options.precision},
+            {"processor": processor()},
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli.caching import cache_lines, cache_of, cache_options
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import (
     batch_option,
@@ -68,6 +69,7 @@ __all__ = ["command"]
 )
 @click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
+@cache_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def command(
@@ -120,6 +122,7 @@ def command(
             timeout_s=given["timeout"],
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
+            cache=cache_of(given),
             overwrite=given["overwrite"],
             progress=progress,
         )
@@ -132,6 +135,7 @@ def _text(document: dict[str, Any]) -> str:
     for name, report in document.get("members", {}).items():
         lines += [name, *(f"  {line}" for line in _lines(report))]
     lines += _lines(document) if "members" not in document else []
+    lines += cache_lines(document["cache"])
     seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
     lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
     return "\n".join(lines)

@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import math
 import os
-import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import partitioner
 from partitioner.artifacts.cachedir import cache_dir
 from partitioner.backends import find_backend
 from partitioner.backends.execution import BackendInfo
+from partitioner.backends.facts import processor
 from partitioner.errors import OutputError
 from partitioner.planning.segments import Part
 from partitioner.runtime.cpus import usable_cpus
@@ -35,7 +35,7 @@ def key_of(part: Part, backend: str) -> dict[str, str]:
         "piece": _digest(_structure(part)),
         "backend": backend,
         "libraries": _libraries(find_backend(backend)),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": str(usable_cpus()),
         "partitioner": partitioner.__version__,
     }
@@ -133,17 +133,6 @@ def _libraries(info: BackendInfo) -> str:
     found = importlib.metadata.packages_distributions()
     names = sorted({d for module in info.requires for d in found.get(module, ())})
     return ",".join(f"{name}={importlib.metadata.version(name)}" for name in names)
-
-
-def _processor() -> str:
-    """The model's name; of ``/proc/cpuinfo``, since Python knows less."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    facts = dict.fromkeys(line for line in lines if line.split("\t")[0].strip() in wanted)
-    return _digest("\n".join(facts))
 
 
 def _digest(text: str) -> str:

@@ -1,0 +1,201 @@
+"""Compiling a segment through the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from partitioner.artifacts.codec import decode, encode
+from partitioner.artifacts.faults import damaged
+from partitioner.backends.base import CachedCompiler, CacheFacts, Compiled, CompileOptions, Outside
+from partitioner.backends.graphs import identifier
+from partitioner.caching.cache import CompileCache, Found
+from partitioner.caching.canonical import Canonical, canonical
+from partitioner.caching.keys import Key, part
+from partitioner.caching.segment_key import segment_key
+from partitioner.capture.sources import portable
+from partitioner.errors import BundleError, CacheError, CompileError
+from partitioner.planning.segments import Segment
+from partitioner.targets import Target
+from partitioner.weights import Layout
+
+__all__ = ["compile_segment"]
+
+
+def compile_segment(
+    compiler: Any,
+    segment: Segment,
+    constants: Mapping[str, torch.Tensor],
+    layout: Layout,
+    options: CompileOptions,
+    target: Target,
+    cache: CompileCache | None,
+) -> Compiled:
+    """Compile a segment, or take what was kept of an equal one. Arguments as for a compiler's.
+
+    Args:
+        compiler: one that is no :class:`CachedCompiler` is always asked.
+        cache: None for none.
+
+    Raises:
+        CompileError: it cannot be compiled, or is known to be so.
+        CacheError: in the mode ``verify``, what was kept is not what the compiler gives.
+    """
+    if not hasattr(compiler, "cache_facts"):
+        return compiler.compile(segment, constants, layout, options)
+    able = cast(CachedCompiler, compiler)
+    form = canonical(segment, constants, layout, able.outside(segment, constants))
+    if cache is None:
+        return able.compile(form.segment, form.constants, form.layout, options)
+    return _Cached(able, form, options, able.cache_facts(target, options), cache).run()
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What an entry of a segment says beside its files."""
+
+    options: dict[str, Any]
+    report: dict[str, Any]
+    outside: Outside
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What an entry of a failure says."""
+
+    what: str
+    where: str
+    advice: str | None
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """A segment on its way through the cache."""
+
+    compiler: CachedCompiler
+    form: Canonical
+    options: CompileOptions
+    facts: CacheFacts
+    cache: CompileCache
+
+    @property
+    def name(self) -> str:
+        return self.form.segment.name
+
+    def run(self) -> Compiled:
+        key = segment_key(self.form, self.facts)
+        folder = self.options.workdir / "cached" / identifier(f"{self.name}.{self.backend}")
+        found = self.cache.find("segment", self.name, key, folder)
+        kept = None if found is None else self._believed(found)
+        if kept is not None and self.cache.options.mode != "verify":
+            return kept
+        compiled = self._compile(key, folder)
+        if kept is not None:
+            self._compare(kept, compiled)
+        else:
+            note = _Note(compiled.options, compiled.report, self.form.outside)
+            self.cache.keep("segment", self.name, key, _files(compiled), encode(note))
+        return compiled
+
+    @property
+    def backend(self) -> str:
+        return self.form.segment.backend
+
+    def _compile(self, key: Key, folder: Path) -> Compiled:
+        """Ask the compiler, unless it is known, and believed, to fail."""
+        limits = {"seconds": str(self.options.timeout_s), "bytes": str(self.options.memory_bytes)}
+        own = Key((*key.parts, part("limits", limits)))
+        believed = self.cache.options.failures and self.cache.options.mode != "verify"
+        found = self.cache.find("failure", self.name, own, folder) if believed else None
+        failure = None if found is None else self._known_failure(found)
+        if failure is not None:
+            raise failure
+        form = self.form
+        try:
+            return self.compiler.compile(form.segment, form.constants, form.layout, self.options)
+        except CompileError as error:
+            if believed:
+                note = encode(_Failure(error.what, portable(error.where or ""), error.advice))
+                self.cache.keep("failure", self.name, own, {}, note)
+            raise
+
+    # --- entries ---
+
+    def _believed(self, found: Found) -> Compiled | None:
+        """The artifact of an entry; None, and it is dropped, if it is none of the segment."""
+        try:
+            return self._revived(found)
+        except BundleError as error:
+            self.cache.reject(found, error)
+            return None
+
+    def _revived(self, found: Found) -> Compiled:
+        """The artifact of an entry, for this build's weights and names.
+
+        Raises:
+            BundleError: the entry is not one of this segment.
+        """
+        note = cast(_Note, decode(_Note, found.entry.note))
+        old, new = note.outside, self.form.outside
+        if [len(field) for field in _fields(old)] != [len(field) for field in _fields(new)]:
+            raise damaged("an entry of the compile cache is of another segment", self.name)
+        files = found.files
+        compiled = Compiled(
+            files.get("graph"), new.blobs, note.options, note.report, files.get("constants")
+        )
+        return compiled if old == new else self.compiler.moved(compiled, old, new)
+
+    def _known_failure(self, found: Found) -> CompileError | None:
+        try:
+            note = cast(_Failure, decode(_Failure, found.entry.note))
+        except BundleError as error:
+            self.cache.reject(found, error)
+            return None
+        return CompileError(
+            f"{note.what} (known from the compile cache)",
+            where=note.where or None,
+            advice=f"{note.advice or 'change it'}; without --cache-failures it is tried again",
+        )
+
+    def _compare(self, kept: Compiled, compiled: Compiled) -> None:
+        """See that what was kept is what the compiler gives.
+
+        Raises:
+            CacheError: it is not.
+        """
+        differing = [
+            name
+            for name, a, b in (
+                ("graph", _content(kept.graph), _content(compiled.graph)),
+                ("constants", _content(kept.constants), _content(compiled.constants)),
+                ("weights", kept.weights, compiled.weights),
+                ("options", kept.options, compiled.options),
+            )
+            if a != b
+        ]
+        if not differing:
+            return
+        raise CacheError(
+            f"the compile cache holds another artifact for segment {self.name!r} than the backend "
+            f"{self.backend!r} makes of it: {', '.join(differing)} differ",
+            where=self.form.segment.sources[0] if self.form.segment.sources else None,
+            advice="somebody changed the cache, or the compiler does not give the same twice; "
+            "remove it (partition cache prune --compile), and report this if it happens again",
+        )
+
+
+def _fields(outside: Outside) -> tuple[tuple[object, ...], ...]:
+    return outside.inputs, outside.outputs, outside.places
+
+
+def _files(compiled: Compiled) -> dict[str, Path]:
+    files = {"graph": compiled.graph, "constants": compiled.constants}
+    return {role: path for role, path in files.items() if path is not None}
+
+
+def _content(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
