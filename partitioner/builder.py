@@ -28,6 +28,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.capture.stages import find_modules
 from partitioner.compiling import Compilation, SegmentCompiler, moved
 from partitioner.frontend import (
     PARITY_SEED,
@@ -56,6 +57,8 @@ from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import Planned
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
 from partitioner.program import Program
+from partitioner.provenance import attested
+from partitioner.provenance.source import source_file
 from partitioner.recording import (
     check_labels,
     label_of,
@@ -125,6 +128,7 @@ def build(
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    source: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
@@ -162,6 +166,8 @@ def build(
         memory_bytes: address space that compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
         overwrite: replace an existing bundle.
+        source: the file that made ``module``, for the bundle's provenance; that of its class by
+            default.
         progress: called as the build goes on.
 
     Raises:
@@ -252,7 +258,9 @@ def build(
                 variants=variants_of(cases, constants, samples) if variants else (),
                 memory=measure(planned.plan),
             )
-            digest = writer.commit(manifest)
+            kinds = {type(module), *(type(part) for part in find_modules(module).values())}
+            file = source_file(module) if source is None else Path(source)
+            digest = writer.commit(attested(manifest, writer, kinds, file))
     return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
 
 

@@ -40,6 +40,7 @@ class LoadedModel:
         stages: stage name -> attribute path.
         options: non-tensor arguments that are fixed at build, from ``--set``.
         name: of the file or module, a default for the bundle's name.
+        file: what was loaded; None for a module without one.
     """
 
     pipeline: Any
@@ -48,6 +49,7 @@ class LoadedModel:
     stages: dict[str, str]
     options: dict[str, Any]
     name: str
+    file: Path | None = None
 
 
 def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
@@ -104,7 +106,8 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         taken |= _parameters(function) if inspect.isfunction(function) else set()
     options = {k: v for k, v in settings.items() if k not in taken}
     _check_arguments(pipeline, example, options, taken, reference)
-    return LoadedModel(pipeline, example, inputs, stages, options, source.stem)
+    file = None if module.__file__ is None else Path(module.__file__)
+    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, file)
 
 
 # --- finding ------------------------------------------------------------------------------------

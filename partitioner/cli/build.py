@@ -108,6 +108,7 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
             overwrite=given["overwrite"],
+            source=loaded.file,
             progress=progress,
         )
     document = {"path": str(result.path), "digest": result.digest, **result.report}

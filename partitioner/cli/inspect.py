@@ -22,14 +22,19 @@ __all__ = ["command"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Hash every blob.")
 @click.option("--show-passes", is_flag=True, help="Print what each pass did in the build.")
+@click.option("--sbom", "kind", flag_value="sbom", help="Print its bill of materials instead.")
+@click.option("--provenance", "kind", flag_value="provenance", help="Print how it was built.")
 @json_option
-def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None:
+def command(bundle: Path, check: bool, show_passes: bool, kind: Any, as_json: bool) -> None:
     """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions.
 
     \b
       partition inspect my.bundle
       partition inspect my.bundle --check --json
+      partition inspect my.bundle --sbom          # CycloneDX
+      partition inspect my.bundle --provenance    # in-toto, SLSA
     """
+    from partitioner.artifacts.attestations import read_attestation
     from partitioner.artifacts.bundle import Bundle
     from partitioner.artifacts.codec import encode
     from partitioner.buffers import measure
@@ -37,6 +42,9 @@ def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None
     opened = Bundle.open(bundle, "never")
     if check:
         opened.check()
+    if kind is not None:
+        emit(True, read_attestation(opened, kind), str)
+        return
     manifest = opened.manifest
     document = {"digest": opened.digest, "checked": check, **encode(manifest)}
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
