@@ -55,6 +55,7 @@ class Bundle:
         image, config: descriptors of the OCI manifest and of the manifest.
         manifest: what it holds.
         verify: when the content of blobs is hashed; see :meth:`open`.
+        trusted: whether somebody has vouched for its digest: a signature was verified.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Bundle:
         manifest: Manifest,
         verify: Verify,
         arrive: Arrive | None = None,
+        *,
+        trusted: bool = False,
     ) -> None:
         self.path = path
         self.digest = image.digest
@@ -72,6 +75,7 @@ class Bundle:
         self.config = config
         self.manifest = manifest
         self.verify: Verify = verify
+        self.trusted = trusted
         self._arrive = arrive
 
     @classmethod
@@ -121,7 +125,8 @@ class Bundle:
         manifest = Manifest.from_json(_fetch_blob(root, config, MAX_MANIFEST_BYTES, arrive))
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", root)
-        return cls(root, image, config, manifest, verify, arrive)
+        trusted = trust is not None
+        return cls(root, image, config, manifest, verify, arrive, trusted=trusted)
 
     @property
     def closure(self) -> tuple[Blob, ...]:
@@ -138,13 +143,16 @@ class Bundle:
         if self._arrive is not None:
             self._arrive(blob)
 
-    def blob_path(self, digest: str) -> Path:
+    def blob_path(self, digest: str, verify: Verify | None = None) -> Path:
         """The path of a blob whose content is as declared.
+
+        Args:
+            verify: when it is hashed; as the bundle was opened if None.
 
         Raises:
             BundleError: not declared, missing, not a plain file, of another size or content.
         """
-        return self._verified(digest, self.verify)
+        return self._verified(digest, verify or self.verify)
 
     def read(self, digest: str) -> bytes:
         """The content of a blob, hashed whatever the mode.

@@ -218,6 +218,9 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
+            a shared library): a bundle with one is loaded only if it is signed or the caller
+            allows it, see :mod:`partitioner.runtime.code`.
     """
 
     name: str
@@ -228,6 +231,7 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    runs_code: bool = False
 
     def make_executor(self) -> Executor:
         """Import and make the executor.

@@ -12,6 +12,7 @@ import click
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import needs_torch, stage_paths, target_files
 from partitioner.cli.run import import_host_op
+from partitioner.cli.storing import allow_option
 
 __all__ = ["command"]
 
@@ -35,6 +36,7 @@ __all__ = ["command"]
     help="A host op that is not installed as a plugin.",
 )
 @target_files
+@allow_option
 @json_option
 def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
@@ -55,8 +57,10 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         raise needs_torch(error, "bisecting") from error
     from partitioner.artifacts.bundle import Bundle
     from partitioner.modelfile import load_model, parse_setting
+    from partitioner.runtime.code import refuse_code
 
     opened = Bundle.open(bundle, "always")
+    refuse_code(opened, allowed=given["allow_executable"])
     settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
     loaded = load_model(model, settings)
     found = bisect_bundle(

@@ -38,6 +38,7 @@ def command(bundle: Path, check: bool, show_passes: bool, kind: Any, as_json: bo
     from partitioner.artifacts.bundle import Bundle
     from partitioner.artifacts.codec import encode
     from partitioner.buffers import measure
+    from partitioner.runtime.code import code_segments
 
     opened = Bundle.open(bundle, "never")
     if check:
@@ -50,6 +51,7 @@ def command(bundle: Path, check: bool, show_passes: bool, kind: Any, as_json: bo
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
     # this runtime.
     document["memory"] = encode(measure(manifest.plan))
+    document["executable"] = code_segments(manifest)
     rows = opened.manifest.report.get("passes", []) if show_passes else []
     emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(rows)]))
 
@@ -72,6 +74,7 @@ def _lines(bundle: Any) -> Iterator[str]:
         yield f"random   {draws} draws from the request's seed"
     use = measure(manifest.plan)
     yield from _memory(use)
+    yield from _code(manifest)
     yield "plan"
     yield from _steps(manifest, use.loops, manifest.plan.steps, 1)
     for index, variant in enumerate(manifest.variants):
@@ -87,6 +90,22 @@ def _lines(bundle: Any) -> Iterator[str]:
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
+
+
+def _code(manifest: Any) -> Iterator[str]:
+    """Which segments are programs, of which nobody can say what they do."""
+    from partitioner.backends import backend_names
+    from partitioner.runtime.code import code_segments
+
+    coded = code_segments(manifest)
+    if coded:
+        yield (
+            f"code     {', '.join(coded)}: executable code, loaded only from a signed bundle "
+            "or with --allow-executable"
+        )
+    missing = sorted({a.backend for a in manifest.artifacts.values()} - set(backend_names()))
+    if missing:
+        yield f"code     backends that are not installed may load code: {', '.join(missing)}"
 
 
 def _memory(use: MemoryUse) -> Iterator[str]:

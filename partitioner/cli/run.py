@@ -11,7 +11,7 @@ import numpy as np
 
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.outputs import write_outputs
-from partitioner.cli.storing import require_option
+from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import InputError
 
 __all__ = ["command"]
@@ -66,6 +66,7 @@ __all__ = ["command"]
     help="When blobs are hashed before they are used.",
 )
 @require_option
+@allow_option
 @json_option
 def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run BUNDLE once and write what it gives.
@@ -83,7 +84,8 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
-    settings = {n: options[n] for n in ("threads", "memory", "verify", "mode", "pinning")}
+    names = ("threads", "memory", "verify", "mode", "pinning", "allow_executable")
+    settings = {name: options[name] for name in names}
     with load(bundle, host_ops=ops, require_signature=options["keys"], **settings) as pipe:
         loaded = time.perf_counter()
         inputs = {**dict(_input(t) for t in given), **_choice(options["chosen"], pipe.variants)}

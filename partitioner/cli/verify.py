@@ -9,6 +9,7 @@ import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.run import import_host_op
+from partitioner.cli.storing import allow_option, require_option
 
 __all__ = ["command"]
 
@@ -24,6 +25,8 @@ __all__ = ["command"]
     metavar="MODULE:NAME",
     help="A host op that is not installed as a plugin.",
 )
+@require_option
+@allow_option
 @json_option
 def command(bundle: Path, as_json: bool, **options: Any) -> None:
     """Repeat the parity check of BUNDLE here: every segment, and the outputs.
@@ -35,7 +38,12 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
 
     ops = [import_host_op(text) for text in options["host_ops"]]
     report = verify_bundle(
-        bundle, threads=options["threads"], memory=options["memory"], host_ops=ops
+        bundle,
+        threads=options["threads"],
+        memory=options["memory"],
+        host_ops=ops,
+        require_signature=options["keys"],
+        allow_executable=options["allow_executable"],
     )
     emit(as_json, report.to_dict(), lambda: _text(report))
 

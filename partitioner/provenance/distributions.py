@@ -14,8 +14,8 @@ from partitioner.backends import find_backend
 
 __all__ = ["Distribution", "packages_of", "used"]
 
-#: A licence's whole text in place of its name is cut here, at the end of its first line.
-_LONGEST = 80
+#: Some give a licence's whole text for its name: its first line counts, up to so many characters.
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def _licence(name: str) -> str:
         stated = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return "PSF-2.0" if name == "python" else ""
+    expressions = stated.get_all("License-Expression") or []
     classifiers = stated.get_all("Classifier") or []
     named = [c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License :: ")]
-    text = stated.get("License", "").strip().partition("\n")[0][:_LONGEST]
-    return stated.get("License-Expression", "") or " AND ".join(named[:1]) or text
+    texts = [text.strip().partition("\n")[0] for text in stated.get_all("License") or []]
+    return next(iter([*expressions, *named, *texts]), "")[:_LONGEST]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
+import cyclonedx.model
+import cyclonedx.model.bom
+import cyclonedx.model.component
 from cyclonedx.contrib.license.factories import LicenseFactory
-from cyclonedx.model import HashAlgorithm, HashType, Property
-from cyclonedx.model.bom import Bom
-from cyclonedx.model.component import Commit, Component, ComponentScope, ComponentType, Pedigree
 from cyclonedx.output.json import JsonV1Dot6
 
 from partitioner.artifacts.digest import hex_of
@@ -25,6 +26,13 @@ from partitioner.provenance.source import Source
 
 __all__ = ["write_sbom"]
 
+# The library's decorators hide the types of its classes.
+_model: Any = cyclonedx.model
+_bom: Any = cyclonedx.model.bom
+_component: Any = cyclonedx.model.component
+_Type: Any = _component.ComponentType
+_Scope: Any = _component.ComponentScope
+
 
 def write_sbom(
     manifest: Manifest, source: Source | None, distributions: Sequence[Distribution]
@@ -33,7 +41,7 @@ def write_sbom(
     bundle = _bundle(manifest, source)
     parts = [_blob(manifest, blob) for blob in manifest.blobs]
     libraries = [_library(row) for row in distributions]
-    bom = Bom(components=[*parts, *libraries])
+    bom = _bom.Bom(components=[*parts, *libraries])
     bom.metadata.component = bundle
     needed = [c for c, row in zip(libraries, distributions, strict=True) if row.runs]
     bom.register_dependency(bundle, [*parts, *needed])
@@ -43,51 +51,53 @@ def write_sbom(
     return dumps(document)
 
 
-def _bundle(manifest: Manifest, source: Source | None) -> Component:
-    component = Component(
+def _bundle(manifest: Manifest, source: Source | None) -> Any:
+    component = _component.Component(
         name=manifest.name,
         version=manifest.version,
-        type=ComponentType.MACHINE_LEARNING_MODEL,
+        type=_Type.MACHINE_LEARNING_MODEL,
         bom_ref="bundle",
-        properties=[Property(name="partitioner:target", value=manifest.target)],
+        properties=[_model.Property(name="partitioner:target", value=manifest.target)],
     )
     if source is None:
         return component
-    component.properties.add(Property(name="partitioner:source", value=source.name))
-    component.properties.add(Property(name="partitioner:source:digest", value=source.digest))
+    component.properties.add(_model.Property(name="partitioner:source", value=source.name))
+    component.properties.add(_model.Property(name="partitioner:source:digest", value=source.digest))
     if source.revision is not None:
         notes = "with changes that were not committed" if source.dirty else None
-        component.pedigree = Pedigree(commits=[Commit(uid=source.revision)], notes=notes)
+        component.pedigree = _component.Pedigree(
+            commits=[_component.Commit(uid=source.revision)], notes=notes
+        )
     return component
 
 
-def _blob(manifest: Manifest, blob: Blob) -> Component:
+def _blob(manifest: Manifest, blob: Blob) -> Any:
     readers = [
         name
         for name, artifact in manifest.artifacts.items()
         if blob.digest == artifact.graph or blob.digest in artifact.weights
     ]
     graphs = {artifact.graph for artifact in manifest.artifacts.values()}
-    return Component(
+    return _component.Component(
         name=f"{BLOBS}/{hex_of(blob.digest)}",
-        type=ComponentType.FILE if blob.digest in graphs else ComponentType.DATA,
+        type=_Type.FILE if blob.digest in graphs else _Type.DATA,
         bom_ref=blob.digest,
         description=f"read by {', '.join(sorted(readers))}" if readers else None,
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=hex_of(blob.digest))],
+        hashes=[_model.HashType(alg=_model.HashAlgorithm.SHA_256, content=hex_of(blob.digest))],
         # The library writes its own field for the type under a key that the schema does not know.
         properties=[
-            Property(name="partitioner:media-type", value=blob.media_type),
-            Property(name="partitioner:size", value=str(blob.size)),
+            _model.Property(name="partitioner:media-type", value=blob.media_type),
+            _model.Property(name="partitioner:size", value=str(blob.size)),
         ],
     )
 
 
-def _library(row: Distribution) -> Component:
-    return Component(
+def _library(row: Distribution) -> Any:
+    return _component.Component(
         name=row.name,
         version=row.version,
-        type=ComponentType.PLATFORM if row.name == "python" else ComponentType.LIBRARY,
-        scope=ComponentScope.REQUIRED if row.runs else ComponentScope.EXCLUDED,
+        type=_Type.PLATFORM if row.name == "python" else _Type.LIBRARY,
+        scope=_Scope.REQUIRED if row.runs else _Scope.EXCLUDED,
         licenses=[LicenseFactory().make_from_string(row.licence)] if row.licence else None,
         purl=row.purl,
         bom_ref=str(row.purl),

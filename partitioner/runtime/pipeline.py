@@ -16,6 +16,7 @@ from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.backends import find_backend
 from partitioner.backends.execution import (
     ArtifactFiles,
+    BackendInfo,
     DeviceOptions,
     Executable,
     Executor,
@@ -23,6 +24,7 @@ from partitioner.backends.execution import (
     Mode,
 )
 from partitioner.errors import IncompatibleBundleError, InputError, UsageError
+from partitioner.runtime.code import refuse_code
 from partitioner.runtime.draws import draw_noise
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
@@ -52,6 +54,7 @@ def load(
     mode: Mode = "latency",
     pinning: bool = False,
     require_signature: Keys = None,
+    allow_executable: bool = False,
     store: StoreOptions = DEFAULT_OPTIONS,
 ) -> Pipeline:
     """Load a bundle.
@@ -74,11 +77,14 @@ def load(
             OpenVINO segments.
         require_signature: file of a public key (or files of several, of which one will do) that
             must have signed the bundle, beside what the policy file requires.
+        allow_executable: load artifacts that are executable code from a bundle whose signature was
+            not required, too. Whoever made it can then do whatever this process may.
         store: how the store is reached.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
-        SignatureError: a required signature is missing.
+        SignatureError: a required signature is missing; or the bundle holds executable code, none
+            was required, and it is not allowed.
         StoreError: the store cannot be reached, or does not have the bundle.
         IncompatibleBundleError: this version or host cannot run it.
         MissingDependencyError: a backend's library or a host op is not installed.
@@ -95,6 +101,7 @@ def load(
         raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
     with opened(path, verify, keys=require_signature, options=store) as bundle:
         _refuse_bfloat16(bundle)
+        refuse_code(bundle, allowed=allow_executable)
         device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
         executables = _load_segments(bundle, device)
         return Pipeline(bundle, executables, _load_schedules(bundle))
@@ -274,19 +281,23 @@ def _refuse_bfloat16(bundle: Bundle) -> None:
 
 
 def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
+    infos: dict[str, BackendInfo] = {}
     executors: dict[str, Executor] = {}
     loaded: dict[str, Executable] = {}
     executables: dict[str, Executable] = {}
     try:
         for name, artifact in bundle.manifest.artifacts.items():
             if artifact.backend not in executors:
-                executors[artifact.backend] = find_backend(artifact.backend).make_executor()
+                infos[artifact.backend] = find_backend(artifact.backend)
+                executors[artifact.backend] = infos[artifact.backend].make_executor()
             info = bundle.manifest.plan.segments[name]
             # Segments that compile to the same graph (a step that was peeled off a loop, and the
             # loop's own) share one session and its repacked weights.
             key = repr((artifact, info.inputs, info.outputs))
             if key not in loaded:
-                files = _files(bundle, artifact, info)
+                # What is run is what was signed, whatever the disk is trusted with otherwise.
+                coded = infos[artifact.backend].runs_code and bundle.verify == "never"
+                files = _files(bundle, artifact, info, "once" if coded else bundle.verify)
                 loaded[key] = executors[artifact.backend].load(files, device)
             executables[name] = loaded[key]
     except BaseException:
@@ -296,11 +307,11 @@ def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executabl
     return executables
 
 
-def _files(bundle: Bundle, artifact: Artifact, info: SegmentInfo) -> ArtifactFiles:
+def _files(bundle: Bundle, artifact: Artifact, info: SegmentInfo, verify: Verify) -> ArtifactFiles:
     return ArtifactFiles(
-        graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
+        graph=bundle.blob_path(artifact.graph, verify) if artifact.graph else None,
         blobs_dir=bundle.blobs_dir,
-        weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
+        weights=tuple(bundle.blob_path(digest, verify) for digest in artifact.weights),
         options=artifact.options,
         info=info,
     )

@@ -14,6 +14,7 @@ from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.manifest import Expected, Manifest, ParitySample
 from partitioner.errors import ParityError
 from partitioner.runtime.compare import Difference, compare
+from partitioner.runtime.opening import Keys
 from partitioner.runtime.pipeline import load
 from partitioner.specs import TensorSpec
 
@@ -69,14 +70,20 @@ def verify_bundle(
     threads: int | None = None,
     memory: Memory = "fast",
     host_ops: Iterable[HostOp] = (),
+    require_signature: Keys = None,
+    allow_executable: bool = False,
 ) -> Report:
     """Run the bundle on its parity sample and compare segments and outputs.
 
     Every blob is hashed first.
 
+    Args:
+        require_signature, allow_executable: as of :func:`partitioner.runtime.pipeline.load`.
+
     Raises:
         ParityError: the bundle has no sample, or a tensor differs; names the first one.
         BundleError: the bundle is damaged.
+        SignatureError: as ``load``.
     """
     bundle = Bundle.open(path, "always")
     bundle.check()
@@ -88,7 +95,14 @@ def verify_bundle(
             advice="build it without --no-parity",
         )
     rows: list[Row] = []
-    with load(path, threads=threads, memory=memory, host_ops=host_ops) as pipe:
+    with load(
+        path,
+        threads=threads,
+        memory=memory,
+        host_ops=host_ops,
+        require_signature=require_signature,
+        allow_executable=allow_executable,
+    ) as pipe:
         for label, options, one in _samples(bundle.manifest, sample):
             checker = _Checker(bundle, one)
             given = {**sample_inputs(bundle, one), **options}
