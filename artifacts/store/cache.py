@@ -117,7 +117,8 @@ class Cache:
                 partial.rename(path)
                 sync_directory(path.parent)
                 with open_plain(path) as (_, info):
-                    self._stamp(path, info, blob.digest)
+                    pass
+                self._stamp(path, info, blob.digest)
         except OSError as error:
             raise _unusable(path, error.strerror or str(error)) from error
         return path
@@ -172,21 +173,24 @@ class Cache:
     def _is_good(self, path: Path, blob: Blob, verify: Verify) -> bool:
         if not os.path.lexists(path):
             return False
+        good = False
         try:
             with open_plain(path) as (file, info):
-                if info.st_size == blob.size and (
+                good = info.st_size == blob.size and (
                     verify == "never"
                     or (verify == "once" and self._is_known(path, info, blob.digest))
                     or digest_stream(file) == blob.digest
-                ):
-                    if verify != "never":
-                        self._stamp(path, info, blob.digest)
-                    return True
+                )
         except BundleError:
             # A link or worse in the blob's place: replaced like any other wrong file.
             pass
-        self._forget(path.name)
-        return False
+        else:
+            # Not above: a disk that has no room for the stamp says nothing against the blob.
+            if good and verify != "never":
+                self._stamp(path, info, blob.digest)
+        if not good:
+            self._forget(path.name)
+        return good
 
     def _is_known(self, path: Path, info: os.stat_result, digest: str) -> bool:
         if is_hashed(info, digest):
