@@ -125,7 +125,11 @@ class Cache:
 
     @contextmanager
     def opening(self) -> Generator[None]:
-        """Keep blobs from being pruned while a bundle is opened; prune to the limit afterwards."""
+        """Keep blobs from being pruned while a bundle is opened; prune to the limit afterwards.
+
+        Raises:
+            StoreError: the cache cannot be written to.
+        """
         with self._lock("lock", fcntl.LOCK_SH):
             yield
         if self.limit is not None:
@@ -216,7 +220,11 @@ class Cache:
 
     @contextmanager
     def _lock(self, name: str, mode: int) -> Generator[None]:
-        handle = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.root / name
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error.strerror or str(error)) from error
         try:
             fcntl.flock(handle, mode)
             yield
