@@ -105,8 +105,10 @@ def test_a_busy_server_is_asked_again() -> None:
     assert b"there" == found.data
     with answering((503, {}, b"")) as address, pytest.raises(StoreError, match="503"):
         open_store(address).get("a", 100)
-    with answering((403, {}, b"")) as address, pytest.raises(StoreError, match="403"):
+    refused = pytest.raises(StoreError, match="403")
+    with answering((403, {}, b"")) as address, refused as caught:
         open_store(address).get("a", 100)
+    assert "expire" in (caught.value.advice or "")
 
 
 def test_servers_that_lie() -> None:
