@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option
+from partitioner.cli.models import member_option
 from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
 
@@ -25,6 +26,7 @@ __all__ = ["command"]
     metavar="MODULE:NAME",
     help="A host op that is not installed as a plugin.",
 )
+@member_option
 @require_option
 @allow_option
 @json_option
@@ -32,7 +34,8 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
     """Repeat the parity check of BUNDLE here: every segment, and the outputs.
 
     The samples lie in the bundle, so neither the model nor torch is needed. Every blob is hashed
-    first. Exit code 8 if a number differs, 9 if the bundle is damaged.
+    first. Of a bundle for several targets all members are run that this host can run, or the one of
+    --variant. Exit code 8 if a number differs, 9 if the bundle is damaged.
     """
     from partitioner.runtime.verify import verify_bundle
 
@@ -42,6 +45,7 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
         threads=options["threads"],
         memory=options["memory"],
         host_ops=ops,
+        variant=options["wanted"],
         require_signature=options["keys"],
         allow_executable=options["allow_executable"],
     )
@@ -51,4 +55,5 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
 def _text(report: Any) -> str:
     width = max(len(row.name) for row in report.rows)
     lines = [f"{row.name:<{width}}  {row.error:.2e} of {row.tolerance:.0e}" for row in report.rows]
+    lines += [f"skipped  {member}: {why}" for member, why in report.skipped.items()]
     return "\n".join([*lines, "ok: the numbers are those of the eager pipeline"])

@@ -17,7 +17,13 @@ import partitioner
 from partitioner import backends
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import hex_of
-from partitioner.artifacts.manifest import ConstantRef, ParitySample, SampleInput, Tolerance
+from partitioner.artifacts.manifest import (
+    ConstantRef,
+    Manifest,
+    ParitySample,
+    SampleInput,
+    Tolerance,
+)
 from partitioner.artifacts.signatures import SIGNATURES_FILE
 from partitioner.artifacts.store.locations import open_store
 from partitioner.artifacts.store.push import push
@@ -54,13 +60,8 @@ CODED = BackendInfo("coded", f"{__name__}:CodedExecutor", "", runs_code=True)
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("coded", f"{__name__}:CODED", backends.ENTRY_POINTS)
-    real = importlib.metadata.entry_points
-
-    def entry_points(*, group: str) -> Any:
-        others = real(group=group)
-        return [*others, entry] if group == backends.ENTRY_POINTS else others
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    points = [*importlib.metadata.entry_points(group=backends.ENTRY_POINTS), entry]
+    monkeypatch.setattr(backends, "_entries", lambda: points)
     monkeypatch.setenv("PARTITIONER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("PARTITIONER_POLICY", raising=False)
@@ -79,6 +80,28 @@ def bundle(tmp_path: Path) -> Path:
     maker.artifacts["mul"] = dataclasses.replace(artifact, backend="coded")
     steps = [Call("add", ("x", "x"), ("h",)), Call("mul", ("h", "h"), ("y",))]
     return maker.write([InputSpec("x", spec("float32[2]"))], steps, {"y": "y"})
+
+
+@pytest.fixture
+def several(bundle: Path, tmp_path: Path) -> Path:
+    """The same as "coded", which is preferred, and all of it by ONNX Runtime as "plain"."""
+    opened = Bundle.open(bundle)
+    coded, plain = opened.manifest, data_only(opened.manifest)
+    with BundleWriter(tmp_path / "several.bundle") as writer:
+        for target, manifest in (("coded", coded), ("plain", plain)):
+            for blob in manifest.blobs:
+                writer.add_bytes(opened.read(blob.digest), blob.media_type)
+            writer.add_member(manifest.replace(target=target))
+        writer.publish()
+    return writer.path
+
+
+def data_only(manifest: Manifest) -> Manifest:
+    segments, artifacts = dict(manifest.plan.segments), dict(manifest.artifacts)
+    segments["mul"] = dataclasses.replace(segments["mul"], backend="onnx")
+    artifacts["mul"] = dataclasses.replace(artifacts["mul"], backend="onnx")
+    plan = dataclasses.replace(manifest.plan, segments=segments)
+    return manifest.replace(plan=plan, artifacts=artifacts)
 
 
 def result(path: object, **options: Any) -> list[float]:
@@ -160,6 +183,38 @@ def test_other_bundles_are_no_concern(tmp_path: Path) -> None:
     assert [2.0, 2.0] == result(path)
 
 
+def test_code_in_one_member_is_refused_and_the_others_are_not(several: Path) -> None:
+    for variant in (None, {"target": "coded"}):
+        with pytest.raises(SignatureError, match=r"executable code.*'mul', for coded"):
+            partitioner.load(several, variant=variant)
+    assert [] == LOADED
+    assert [4.0, 4.0] == result(several, variant={"target": "plain"})
+    assert [] == LOADED
+    assert [4.0, 4.0] == result(several, allow_executable=True)
+    assert ["mul"] == LOADED
+
+
+def test_a_signature_vouches_for_all_members(several: Path, tmp_path: Path) -> None:
+    private, public = new_keys(tmp_path, "release")
+    sign(several, private)
+    store = open_store((tmp_path / "store").as_uri())
+    push(several, store, tag="v1", name="sum")
+    for path in (several, f"{store.uri}/sum@v1"):
+        with pytest.raises(SignatureError, match="executable code"):
+            partitioner.load(path)
+        for target in ("coded", "plain"):
+            given = {"target": target}
+            assert [4.0, 4.0] == result(path, variant=given, require_signature=public)
+    assert ["mul", "mul"] == LOADED
+
+
+def test_inspect_names_the_code_of_each_member(several: Path) -> None:
+    runner = CliRunner()
+    document = json.loads(runner.invoke(inspect, [str(several), "--json"]).output)
+    assert [["mul"], []] == [member["executable"] for member in document["members"]]
+    assert 1 == runner.invoke(inspect, [str(several)]).output.count("mul: executable code")
+
+
 def test_verify_asks_the_same(bundle: Path, tmp_path: Path) -> None:
     opened = Bundle.open(bundle)
     with BundleWriter(tmp_path / "sampled") as writer:
@@ -191,6 +246,6 @@ def test_the_command_line(bundle: Path, tmp_path: Path) -> None:
 def test_inspect_where_the_backend_is_not_installed(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [])
+    monkeypatch.setattr(backends, "_entries", list)
     output = CliRunner().invoke(inspect, [str(bundle)]).output
     assert "not installed may load code: coded, onnx" in output
