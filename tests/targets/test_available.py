@@ -3,7 +3,12 @@
 from dataclasses import replace
 
 from partitioner.targets import find_target
-from partitioner.targets.available import missing_backends, missing_to_build, missing_to_run
+from partitioner.targets.available import (
+    measurable,
+    missing_backends,
+    missing_to_build,
+    missing_to_run,
+)
 from partitioner.targets.choice import with_backends
 
 
@@ -42,3 +47,9 @@ def test_this_version_plans_for_neuron_only():
     inf2 = find_target("inf2")
     assert missing_to_build(inf2).startswith("the backend 'neuron', ")
     assert missing_to_run(inf2).startswith("the backend 'neuron', ")
+
+
+def test_what_can_be_measured_is_what_is_installed_for_the_devices():
+    assert ("onnx", "openvino", "host") == measurable(find_target("cpu")).backends
+    turned = with_backends(find_target("cpu"), ["openvino"])
+    assert ("openvino", "onnx", "host") == measurable(turned).backends
