@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from partitioner.artifacts.bundle import Bundle
 from partitioner.errors import BundleError
 from tests.artifacts.samples import manifest
 from tests.artifacts.test_manifest_fuzz import JSON, mutated
@@ -28,21 +27,24 @@ def folder() -> Any:
     """A place for bundles; what reading one imports is imported before anybody watches."""
     with tempfile.TemporaryDirectory() as name:
         with lay(Path(name) / "bundle", "config", manifest().to_json()):
-            read_all(Bundle.open(Path(name) / "bundle", "always"))
+            read_all(Path(name) / "bundle")
         yield Path(name)
 
 
 def read(path: Path, which: str, data: bytes) -> None:
     with lay(path, which, data), watched(path):
         try:
-            read_all(Bundle.open(path, "always"))
+            read_all(path)
         except BundleError:
             return
 
 
 def test_the_sample_is_read_whole(folder: Path) -> None:
-    with lay(folder / "bundle", "config", manifest().to_json()), watched(folder / "bundle"):
-        read_all(Bundle.open(folder / "bundle", "always"))
+    path = folder / "bundle"
+    with lay(path, "config", manifest().to_json()) as documents, watched(path):
+        read_all(path)
+    with lay(path, "members", documents["members"]), watched(path):
+        read_all(path)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,10 +66,11 @@ NAMES = ["../../../etc/passwd", "/etc/passwd", "sha256:../../x", "sha256:" + "f"
 def test_digests_that_lead_elsewhere(folder: Path, name: Any) -> None:
     with lay(folder / "bundle", "config", manifest().to_json()) as documents:
         pass
-    index, image, config = (json.loads(documents[key]) for key in DOCUMENTS[1:])
+    index, members, image, config = (json.loads(documents[key]) for key in DOCUMENTS[1:])
     index["manifests"][0]["digest"] = name
+    members["manifests"][0]["digest"] = name
     image["config"]["digest"] = name
-    for key, document in (("index", index), ("image", image)):
+    for key, document in (("index", index), ("members", members), ("image", image)):
         read(folder / "bundle", key, json.dumps(document).encode())
     for row in (config["blobs"][0], config["constants"]["table"], config["artifacts"]["encode"]):
         for key in ("digest", "blob", "graph"):

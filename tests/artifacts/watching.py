@@ -13,39 +13,51 @@ from typing import Any
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import digest_bytes, hex_of
-from partitioner.artifacts.manifest import ConstantRef
-from partitioner.artifacts.oci import CONFIG_TYPE, IMAGE_TYPE
+from partitioner.artifacts.index import BundleIndex
+from partitioner.artifacts.manifest import Blob, ConstantRef
+from partitioner.artifacts.oci import (
+    CONFIG_TYPE,
+    IMAGE_TYPE,
+    INDEX_TYPE,
+    Member,
+    write_members,
+)
 from tests.artifacts.samples import manifest, write_bundle
 
 __all__ = ["DOCUMENTS", "lay", "read_all", "watched"]
 
 #: What a bundle is read from, in the order in which it is.
-DOCUMENTS = ("layout", "index", "image", "config")
+DOCUMENTS = ("layout", "index", "members", "image", "config")
 
 
 @contextmanager
 def lay(path: Path, which: str, data: bytes) -> Iterator[dict[str, bytes]]:
     """The sample as a bundle with one document replaced, and digests and sizes that fit.
 
-    Gives all documents; what was written goes afterwards.
+    A list of members is in between only if it is what is replaced: most bundles have none. Gives
+    all documents; what was written goes afterwards.
     """
     if not path.exists():
         write_bundle(path)
     config = data if which == "config" else manifest().to_json()
     image = data if which == "image" else _image(config)
-    index = data if which == "index" else _index(image)
+    members = data if which == "members" else _members(image)
+    root = (members, INDEX_TYPE) if which == "members" else (image, IMAGE_TYPE)
+    index = data if which == "index" else _index(*root)
     layout = data if which == "layout" else b'{"imageLayoutVersion":"1.0.0"}'
     written = {
         path / "oci-layout": layout,
         path / "index.json": index,
         path / "blobs" / "sha256" / hex_of(digest_bytes(config)): config,
         path / "blobs" / "sha256" / hex_of(digest_bytes(image)): image,
+        path / "blobs" / "sha256" / hex_of(digest_bytes(members)): members,
     }
     for file, content in written.items():
         file.unlink(missing_ok=True)
         file.write_bytes(content)
     try:
-        yield {"layout": layout, "index": index, "image": image, "config": config}
+        documents = (layout, index, members, image, config)
+        yield dict(zip(DOCUMENTS, documents, strict=True))
     finally:
         for file in written:
             file.unlink()
@@ -61,6 +73,7 @@ def _image(config: bytes) -> bytes:
     except (ValueError, TypeError, KeyError, RecursionError):
         layers = []
     document = {
+        "mediaType": IMAGE_TYPE,
         "artifactType": "application/vnd.partitioner.bundle.v1+json",
         "config": _descriptor(config, CONFIG_TYPE),
         "layers": layers,
@@ -68,16 +81,27 @@ def _image(config: bytes) -> bytes:
     return json.dumps(document).encode()
 
 
-def _index(image: bytes) -> bytes:
-    return json.dumps({"manifests": [_descriptor(image, IMAGE_TYPE)]}).encode()
+def _members(image: bytes) -> bytes:
+    blob = Blob(digest_bytes(image), len(image), IMAGE_TYPE)
+    return write_members([Member(blob, manifest().labels)])
+
+
+def _index(root: bytes, media_type: str) -> bytes:
+    return json.dumps({"manifests": [_descriptor(root, media_type)]}).encode()
 
 
 def _descriptor(data: bytes, media_type: str) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_bytes(data), "size": len(data)}
 
 
-def read_all(bundle: Bundle) -> None:
-    """Everything that a run would read of a bundle."""
+def read_all(path: Path) -> None:
+    """Everything that runs would read of a bundle, of all its members."""
+    index = BundleIndex.open(path, "always")
+    for member in index.matching():
+        _read_member(index.bundle(member))
+
+
+def _read_member(bundle: Bundle) -> None:
     found = bundle.manifest
     bundle.check()
     for value, ref in found.constants.items():
