@@ -55,6 +55,9 @@ class CodedExecutor(OnnxExecutor):
 
 
 CODED = BackendInfo("coded", f"{__name__}:CodedExecutor", "", runs_code=True)
+CODED_ONNX = dataclasses.replace(CODED, name="onnx")
+
+BUCKETS = Path(__file__).parents[1] / "artifacts" / "data" / "golden" / "1.4-batches"
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +195,18 @@ def test_code_in_one_member_is_refused_and_the_others_are_not(several: Path) -> 
     assert [] == LOADED
     assert [4.0, 4.0] == result(several, allow_executable=True)
     assert ["mul"] == LOADED
+
+
+def test_buckets_are_refused_at_once_not_by_the_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = EntryPoint("onnx", f"{__name__}:CODED_ONNX", backends.ENTRY_POINTS)
+    points = importlib.metadata.entry_points(group=backends.ENTRY_POINTS)
+    others = [point for point in points if point.name != "onnx"]
+    monkeypatch.setattr(backends, "_entries", lambda: [*others, entry])
+    with pytest.raises(SignatureError, match="executable code"):
+        partitioner.load(BUCKETS)
+    partitioner.load(BUCKETS, allow_executable=True).close()
 
 
 def test_a_signature_vouches_for_all_members(several: Path, tmp_path: Path) -> None:
