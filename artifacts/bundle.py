@@ -51,6 +51,7 @@ class Bundle:
         labels: tell it from other members; ``target`` at least.
         manifest: what it holds.
         verify: when the content of blobs is hashed; see :meth:`open`.
+        trusted: whether somebody has vouched for its root: a signature was verified.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Bundle:
         manifest: Manifest,
         verify: Verify,
         arrive: Arrive | None = None,
+        *,
+        trusted: bool = False,
     ) -> None:
         self.path = path
         self.digest = root.digest
@@ -70,6 +73,7 @@ class Bundle:
         self.config = config
         self.manifest = manifest
         self.verify: Verify = verify
+        self.trusted = trusted
         self._arrive = arrive
 
     @classmethod
@@ -107,11 +111,14 @@ class Bundle:
         member: Member,
         verify: Verify = "once",
         arrive: Arrive | None = None,
+        *,
+        trusted: bool = False,
     ) -> Bundle:
         """Open one member of a bundle, in a directory with the blobs of any number of bundles.
 
         Args:
             arrive: fetches a blob's file, where files are fetched when they are needed.
+            trusted: whether a signature of the root was verified, which names all members.
 
         Raises:
             as :meth:`open`; and what ``arrive`` raises.
@@ -123,7 +130,7 @@ class Bundle:
         for name, text in manifest.labels.items():
             if member.labels.get(name, text) != text:
                 raise damaged(f"a member is said to be for another {name} than its manifest", path)
-        return cls(path, root, member, config, manifest, verify, arrive)
+        return cls(path, root, member, config, manifest, verify, arrive, trusted=trusted)
 
     @property
     def closure(self) -> tuple[Blob, ...]:
@@ -140,13 +147,16 @@ class Bundle:
         if self._arrive is not None:
             self._arrive(blob)
 
-    def blob_path(self, digest: str) -> Path:
+    def blob_path(self, digest: str, verify: Verify | None = None) -> Path:
         """The path of a blob whose content is as declared.
+
+        Args:
+            verify: when it is hashed; as the bundle was opened if None.
 
         Raises:
             BundleError: not declared, missing, not a plain file, of another size or content.
         """
-        return self._verified(digest, self.verify)
+        return self._verified(digest, verify or self.verify)
 
     def read(self, digest: str) -> bytes:
         """The content of a blob, hashed whatever the mode.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import re
 from io import FileIO
 from pathlib import Path
@@ -12,6 +14,11 @@ from partitioner.artifacts.faults import damaged, shown
 __all__ = ["check_digest", "digest_bytes", "digest_file", "digest_stream", "hex_of"]
 
 _PREFIX = "sha256:"
+
+#: Bytes of a file from which on a second thread pays, and of what it reads at a time.
+_LARGE = 4 * 2**20
+_PIECE = 2**20
+
 _PATTERN = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -33,10 +40,27 @@ def digest_file(path: Path) -> str:
 def digest_stream(file: FileIO) -> str:
     """``sha256:<hex>`` of what is left in an open file.
 
+    A large file is read ahead by a second thread while the first hashes, so that copying it out of
+    the page cache, a seventh of the time, costs none. Not mapped, which would be as fast: a file
+    that shrinks under a map ends the process.
+
     Raises:
         OSError: it cannot be read.
     """
-    return _PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+    if os.fstat(file.fileno()).st_size - file.tell() < _LARGE:
+        return _PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+    from concurrent.futures import ThreadPoolExecutor  # Costs serving code a start of logging.
+
+    hasher = hashlib.sha256()
+    buffers = itertools.cycle([memoryview(bytearray(_PIECE)) for _ in range(2)])
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        buffer = next(buffers)
+        pending = reader.submit(file.readinto, buffer)
+        while count := pending.result():
+            full, buffer = buffer[:count], next(buffers)
+            pending = reader.submit(file.readinto, buffer)
+            hasher.update(full)
+    return _PREFIX + hasher.hexdigest()
 
 
 def check_digest(text: object) -> str:

@@ -45,6 +45,8 @@ class BundleIndex:
         path: the directory.
         root: descriptor of the image manifest of a bundle with one member, else of the image index.
         members: the preferred ones first.
+        trusted: whether somebody has vouched for the root, and so for all members: a signature was
+            verified.
     """
 
     def __init__(
@@ -54,11 +56,14 @@ class BundleIndex:
         members: tuple[Member, ...],
         verify: Verify,
         arrive: Arrive | None = None,
+        *,
+        trusted: bool = False,
     ) -> None:
         self.path = path
         self.root = root
         self.members = members
         self.verify: Verify = verify
+        self.trusted = trusted
         self._arrive = arrive
         self._opened: dict[str, Bundle] = {}
         self._lock = Lock()
@@ -95,7 +100,8 @@ class BundleIndex:
         content = read_blob(folder, root, MAX_MANIFEST_BYTES, arrive)
         if trust is not None:
             trust(root.digest, content)
-        index = cls(folder, *read_root(root, content), verify, arrive)
+        vouched = trust is not None
+        index = cls(folder, *read_root(root, content), verify, arrive, trusted=vouched)
         only = index.members[0]
         if not only.labels:
             index.members = (replace(only, labels=index.bundle(only).labels),)
@@ -122,7 +128,9 @@ class BundleIndex:
         with self._lock:
             found = self._opened.get(member.image.digest)
             if found is None:
-                found = Bundle.of_member(self.path, self.root, member, self.verify, self._arrive)
+                found = Bundle.of_member(
+                    self.path, self.root, member, self.verify, self._arrive, trusted=self.trusted
+                )
                 self._opened[member.image.digest] = found
             return found
 

@@ -226,6 +226,9 @@ Requirement`; empty where they need nothing but ``requires``.
             is not, as :func:`partitioner.backends.neuron.segment_check.check_segments`; empty
             where nothing can be checked.
         check_requires: modules that it imports beyond torch.
+        runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
+            a shared library): a bundle with one is loaded only if it is signed or the caller
+            allows it, see :mod:`partitioner.runtime.code`.
     """
 
     name: str
@@ -239,6 +242,7 @@ Requirement`; empty where they need nothing but ``requires``.
     requirements: str = ""
     segment_check: str = ""
     check_requires: tuple[str, ...] = ()
+    runs_code: bool = False
 
     def make_executor(self) -> Executor:
         """Import and make the executor.

@@ -32,6 +32,7 @@ from partitioner.caching.options import CacheOptions
 from partitioner.caching.parity import check_parity
 from partitioner.caching.parity_key import parity_key
 from partitioner.capture import Captured
+from partitioner.capture.stages import find_modules
 from partitioner.frontend import (
     capture_variants,
     compress,
@@ -45,6 +46,8 @@ from partitioner.passes.pipeline import DEFAULT, Observer, dump_to
 from partitioner.phases import Phases, Progress, working_directory
 from partitioner.planning.overrides import Overrides
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
+from partitioner.provenance import attested
+from partitioner.provenance.source import source_file
 from partitioner.recording import (
     check_labels,
     label_of,
@@ -115,6 +118,7 @@ def build(
     log: str | os.PathLike[str] | None = None,
     cache: CacheOptions | None = None,
     overwrite: bool = False,
+    source: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     batch: Sequence[int] = (),
     batched: Sequence[str] | None = None,
@@ -157,6 +161,8 @@ def build(
         cache: how what other builds have found is used; by default as the environment says
             (``PARTITIONER_COMPILE_CACHE``), else the cache on this disk.
         overwrite: replace an existing bundle.
+        source: the file that made ``module``, for the bundle's provenance; that of its class by
+            default.
         progress: called as the build goes on.
         batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
             share their weights; see ``docs/batches.md``.
@@ -200,6 +206,7 @@ def build(
         memory_bytes=memory_bytes,
         log=None if log is None else Path(log),
         cache=compiled,
+        source=source_file(module) if source is None else Path(source),
         several=len(targets) > 1,
     )
     sizes = check_sizes(batch)
@@ -253,11 +260,17 @@ class _Settings:
     memory_bytes: int | None
     log: Path | None
     cache: CompileCache | None
+    source: Path | None
     several: bool
 
     @property
     def precision(self) -> Precision | None:
         return self.prepare_with["precision"]
+
+    @property
+    def kinds(self) -> set[type]:
+        """The classes of the pipeline and its stages."""
+        return {type(self.module), *map(type, find_modules(self.module).values())}
 
     def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
         """How far results may be off: as asked for, else by the target and what rounds."""
@@ -381,5 +394,6 @@ def _add_member(
                 requirements=requirements_of(hardware, artifacts, writer.blob_path),
                 batch=bucket.batch,
             )
-            writer.add_member(manifest, machine=next(iter(hardware.machine), ""))
+            full = attested(manifest, writer, settings.kinds, settings.source)
+            writer.add_member(full, machine=next(iter(hardware.machine), ""))
     return {**report, "parity": errors}

@@ -41,6 +41,7 @@ class LoadedModel:
         options: non-tensor arguments that are fixed at build, from ``--set``.
         name: of the file or module, a default for the bundle's name.
         batched: the inputs that have a row for each request; None if the file does not say.
+        file: what was loaded; None for a module without one.
     """
 
     pipeline: Any
@@ -50,6 +51,7 @@ class LoadedModel:
     options: dict[str, Any]
     name: str
     batched: tuple[str, ...] | None = None
+    file: Path | None = None
 
 
 def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
@@ -107,7 +109,8 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         taken |= _parameters(function) if inspect.isfunction(function) else set()
     options = {k: v for k, v in settings.items() if k not in taken}
     _check_arguments(pipeline, example, options, taken, reference)
-    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, batched)
+    file = None if module.__file__ is None else Path(module.__file__)
+    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, batched, file)
 
 
 # --- finding ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import partitioner
+from partitioner.artifacts.attestations import read_attestation
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.store.cache import Cache
@@ -90,6 +91,22 @@ def test_weights_and_samples_are_shared(bundle: Path) -> None:
     assert shared[0] == shared[1] == shared[2]
     weights = sum(tensor.nbytes for tensor in Pipeline().state_dict().values())
     assert sum(b.size for b in index.closure() if "weights" in b.media_type) < 1.1 * weights
+
+
+def test_each_member_tells_its_own_origin(bundle: Path) -> None:
+    index = BundleIndex.open(bundle)
+    for member in index.members:
+        opened = index.bundle(member)
+        about = read_attestation(opened, "sbom")["metadata"]["component"]["properties"]
+        assert {"name": "partitioner:target", "value": member.labels["target"]} in about
+        statement = read_attestation(opened, "provenance")
+        parameters = statement["predicate"]["buildDefinition"]["externalParameters"]
+        assert member.labels["target"] == parameters["target"]
+        own = {row["digest"]["sha256"] for row in statement["subject"]}
+        documents = {f"sha256:{digest}" for digest in own} ^ {
+            b.digest for b in opened.manifest.blobs
+        }
+        assert set(opened.manifest.report["attestations"].values()) == documents
 
 
 def test_the_best_member_is_loaded(bundle: Path) -> None:
@@ -218,6 +235,14 @@ def test_inspect(bundle: Path) -> None:
     text = partition("inspect", str(bundle), "--variant", "target=elsewhere").output
     assert "requires machine moon (of the target elsewhere), or named by --variant" in text
     assert "lacking  the bundle needs machine moon" in text
+
+
+def test_documents_are_of_one_member(bundle: Path) -> None:
+    refused = partition("inspect", str(bundle), "--sbom")
+    assert (2, True) == (refused.exit_code, "--variant target=" in refused.output)
+    done = partition("inspect", str(bundle), "--variant", "target=here", "--sbom")
+    only = BundleIndex.open(bundle).only({"target": "here"})
+    assert read_attestation(only, "sbom") == json.loads(done.output)
 
 
 def test_doctor(bundle: Path) -> None:

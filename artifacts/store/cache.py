@@ -117,14 +117,19 @@ class Cache:
                 partial.rename(path)
                 sync_directory(path.parent)
                 with open_plain(path) as (_, info):
-                    self._stamp(path, info, blob.digest)
+                    pass
+                self._stamp(path, info, blob.digest)
         except OSError as error:
             raise _unusable(path, error.strerror or str(error)) from error
         return path
 
     @contextmanager
     def opening(self) -> Generator[None]:
-        """Keep blobs from being pruned while a bundle is opened; prune to the limit afterwards."""
+        """Keep blobs from being pruned while a bundle is opened; prune to the limit afterwards.
+
+        Raises:
+            StoreError: the cache cannot be written to.
+        """
         with self._lock("lock", fcntl.LOCK_SH):
             yield
         if self.limit is not None:
@@ -172,21 +177,24 @@ class Cache:
     def _is_good(self, path: Path, blob: Blob, verify: Verify) -> bool:
         if not os.path.lexists(path):
             return False
+        good = False
         try:
             with open_plain(path) as (file, info):
-                if info.st_size == blob.size and (
+                good = info.st_size == blob.size and (
                     verify == "never"
                     or (verify == "once" and self._is_known(path, info, blob.digest))
                     or digest_stream(file) == blob.digest
-                ):
-                    if verify != "never":
-                        self._stamp(path, info, blob.digest)
-                    return True
+                )
         except BundleError:
             # A link or worse in the blob's place: replaced like any other wrong file.
             pass
-        self._forget(path.name)
-        return False
+        else:
+            # Not above: a disk that has no room for the stamp says nothing against the blob.
+            if good and verify != "never":
+                self._stamp(path, info, blob.digest)
+        if not good:
+            self._forget(path.name)
+        return good
 
     def _is_known(self, path: Path, info: os.stat_result, digest: str) -> bool:
         if is_hashed(info, digest):
@@ -212,7 +220,11 @@ class Cache:
 
     @contextmanager
     def _lock(self, name: str, mode: int) -> Generator[None]:
-        handle = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.root / name
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error.strerror or str(error)) from error
         try:
             fcntl.flock(handle, mode)
             yield

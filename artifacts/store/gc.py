@@ -4,13 +4,14 @@
    end before they commit, so none relies on a blob unseen.
 2. Pushes that had begun before are read, and all versions, tags, and versions removed within the
    grace period; from these the manifests, from these the blobs. If a manifest is missing or
-   damaged, nothing is removed at all.
+   damaged, or the store's lists are stale, nothing is removed at all.
 3. Blobs that are not among these are removed, if they are older than the grace period; and
    likewise signatures of bundles that are gone, and what interrupted uploads have left.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from partitioner.artifacts.store.layout import (
     read_digests,
     signatures_key,
     split_ref_key,
+    write_digests,
+    writer_key,
 )
 from partitioner.artifacts.store.lease import Lease
 from partitioner.errors import BundleError, NotInStoreError, StoreError
@@ -69,11 +72,13 @@ def collect(store: Store, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
 
     Raises:
         ConflictError: another collection is running.
-        StoreError: something points to a manifest that is missing or damaged; as the store's
-            methods. Nothing that is needed is removed in any case.
+        StoreError: something points to a manifest that is missing or damaged; the store's lists lag
+            behind its content; as the store's methods. Nothing that is needed is removed in any
+            case.
     """
     lease = Lease(store)
     try:
+        _check_lists(store)
         needed = _needed(store, lease, grace)
         old, young, kept = _split(store, lease, needed, grace)
         for entry in old if not dry_run else []:
@@ -84,6 +89,23 @@ def collect(store: Store, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
         lease.release()
     size = sum(entry.size for entry in old)
     return Collected(kept, young, [entry.key for entry in old], size, uploads)
+
+
+def _check_lists(store: Store) -> None:
+    """Refuse a store that does not list what was just written: it may hide a version, too."""
+    key = writer_key(f"probe-{uuid.uuid4().hex}")
+    store.put_if_absent(key, write_digests([]))
+    try:
+        listed = key in {entry.key for entry in store.list(WRITERS_PREFIX)}
+    finally:
+        store.delete(key)
+    if not listed:
+        raise StoreError(
+            "the store does not list what was just written to it",
+            where=store.uri,
+            advice="collect when its lists are up to date, or use a store that is consistent after "
+            "each write; nothing was removed",
+        )
 
 
 def _split(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from partitioner.errors import NotInStoreError, StoreError
@@ -12,6 +14,9 @@ GONE = ("404", "NoSuchKey", "NotFound")
 REFUSED = ("412", "PreconditionFailed")
 #: Another conditional write to the key is being made; S3 says to try again.
 BUSY = ("409", "ConditionalRequestConflict", "OperationAborted")
+
+#: Seconds that a request's time may differ from the store's: what Signature Version 4 allows.
+_SKEW = 15 * 60
 
 
 def is_code(error: BaseException, codes: tuple[str, ...]) -> bool:
@@ -28,5 +33,25 @@ def client_error(error: Any, where: str) -> StoreError:
     if code in GONE or code == "NoSuchBucket" or state == 404:
         what = "no such bucket" if code == "NoSuchBucket" else "no such object"
         return NotInStoreError(f"{what} in the store", where=where)
+    behind = _seconds_behind(error.response)
+    if code == "RequestTimeTooSkewed" or (state == 403 and abs(behind) > _SKEW):
+        side = "behind" if behind > 0 else "ahead of"
+        return StoreError(
+            f"the store refuses requests by this machine's clock, which is {abs(behind):.0f} s "
+            f"{side} the store's: {error}",
+            where=where,
+            advice="set the clock (NTP); requests are signed with their time, and may be 15 "
+            "minutes off",
+        )
     advice = "credentials need s3:GetObject, PutObject, ListBucket" if state == 403 else None
     return StoreError(f"the store refuses: {error}", where=where, advice=advice)
+
+
+def _seconds_behind(response: Any) -> float:
+    """How far our clock is behind the answer's; 0 if it tells no time. Answers to HEAD have no
+    body, so for these it is all that there is to tell a wrong clock from wrong credentials."""
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except ValueError:
+        return 0.0

@@ -166,7 +166,9 @@ class WebStore:
         if error.code in (404, 410):
             return NotInStoreError("no such object in the store", where=self._at(key))
         what = f"the server answers {error.code} {error.reason}"
-        return StoreError(what, where=self._at(key))
+        expired = "presigned addresses expire: ask for new ones; or see who may read from it"
+        advice = expired if error.code in (400, 401, 403) else None
+        return StoreError(what, where=self._at(key), advice=advice)
 
     def _at(self, key: str) -> str:
         """Where an object is, without what a presigned address gives away."""

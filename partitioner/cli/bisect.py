@@ -12,6 +12,7 @@ import click
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
 from partitioner.cli.run import import_host_op
+from partitioner.cli.storing import allow_option
 from partitioner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = ["command"]
 )
 @target_files
 @member_option
+@allow_option
 @json_option
 def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
@@ -61,9 +63,11 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         raise needs_torch(error, "bisecting") from error
     from partitioner.artifacts.index import BundleIndex
     from partitioner.modelfile import load_model, parse_setting
+    from partitioner.runtime.code import refuse_code
 
     index = BundleIndex.open(bundle, "always")
     opened = index.only(given["wanted"])
+    refuse_code(opened, allowed=given["allow_executable"])
     _refuse_sharing(index, opened)
     settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
     loaded = load_model(model, settings)

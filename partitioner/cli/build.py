@@ -124,6 +124,7 @@ def command(
             log=given["log"],
             cache=cache_of(given),
             overwrite=given["overwrite"],
+            source=loaded.file,
             progress=progress,
         )
     document = {"path": str(result.path), "digest": result.digest, **result.report}

@@ -27,27 +27,40 @@ __all__ = ["command"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Hash every blob.")
 @click.option("--show-passes", is_flag=True, help="Print what each pass did in the build.")
+@click.option("--sbom", "kind", flag_value="sbom", help="Print its bill of materials instead.")
+@click.option("--provenance", "kind", flag_value="provenance", help="Print how it was built.")
 @member_option
 @json_option
 def command(
-    bundle: Path, check: bool, show_passes: bool, wanted: dict[str, str] | None, as_json: bool
+    bundle: Path,
+    check: bool,
+    show_passes: bool,
+    kind: Any,
+    wanted: dict[str, str] | None,
+    as_json: bool,
 ) -> None:
     """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions, what it requires.
 
     Of a bundle for several targets: its members and whether they can be run here; one of them in
-    full with --variant.
+    full, or its documents, with --variant.
 
     \b
       partition inspect my.bundle
       partition inspect my.bundle --variant target=xeon
       partition inspect my.bundle --check --json
+      partition inspect my.bundle --sbom          # CycloneDX
+      partition inspect my.bundle --provenance    # in-toto, SLSA
     """
+    from partitioner.artifacts.attestations import read_attestation
     from partitioner.artifacts.index import BundleIndex
 
     index = BundleIndex.open(bundle, "never")
     members = index.matching(wanted)
     if check:
         index.check()
+    if kind is not None:
+        emit(True, read_attestation(index.only(wanted), kind), str)
+        return
     head = {"digest": index.digest, "checked": check}
     if len(members) > 1:
         rows = [_member(index, member) for member in members]
@@ -62,10 +75,13 @@ def command(
 def _document(bundle: Bundle) -> dict[str, Any]:
     from partitioner.artifacts.codec import encode
     from partitioner.buffers import measure
+    from partitioner.runtime.code import code_segments
 
+    manifest = bundle.manifest
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
     # this runtime.
-    return {**encode(bundle.manifest), "memory": encode(measure(bundle.manifest.plan))}
+    memory = encode(measure(manifest.plan))
+    return {**encode(manifest), "memory": memory, "executable": code_segments(manifest)}
 
 
 def _member(index: BundleIndex, member: Member) -> dict[str, Any]:
@@ -94,11 +110,13 @@ def _index_lines(index: BundleIndex, rows: list[dict[str, Any]]) -> Iterator[str
         lacking = "; ".join(row["lacking"]) or "can be run here"
         size = size_text(row["size"])
         yield f"variant  {text}  {size}  {len(row['artifacts'])} segments  {lacking}"
+        yield from _code(row["executable"])
     yield f"to do    --variant {label_text(rows[0]['labels'])} shows one in full"
 
 
 def _lines(bundle: Bundle) -> Iterator[str]:
     from partitioner.buffers import measure
+    from partitioner.runtime.code import code_segments
 
     manifest = bundle.manifest
     total = sum(blob.size for blob in manifest.blobs)
@@ -117,6 +135,8 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         yield f"random   {draws} draws from the request's seed"
     use = measure(manifest.plan)
     yield from _memory(use)
+    yield from _code(code_segments(manifest))
+    yield from _unknown(manifest)
     yield "plan"
     yield from _steps(manifest, use.loops, manifest.plan.steps, 1)
     for index, variant in enumerate(manifest.variants):
@@ -133,6 +153,23 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
+
+
+def _code(coded: list[str]) -> Iterator[str]:
+    """Which segments are programs, of which nobody can say what they do."""
+    if coded:
+        yield (
+            f"code     {', '.join(coded)}: executable code, loaded only from a signed bundle "
+            "or with --allow-executable"
+        )
+
+
+def _unknown(manifest: Manifest) -> Iterator[str]:
+    from partitioner.backends import backend_names
+
+    missing = sorted({a.backend for a in manifest.artifacts.values()} - set(backend_names()))
+    if missing:
+        yield f"code     backends that are not installed may load code: {', '.join(missing)}"
 
 
 def _batch(batch: Batch) -> str:

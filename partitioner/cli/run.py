@@ -12,7 +12,7 @@ import numpy as np
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import member_option
 from partitioner.cli.outputs import flat_outputs, write_outputs
-from partitioner.cli.storing import require_option
+from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import InputError
 
 __all__ = ["command"]
@@ -73,6 +73,7 @@ __all__ = ["command"]
 )
 @member_option
 @require_option
+@allow_option
 @json_option
 def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run BUNDLE once and write what it gives.
@@ -92,7 +93,8 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
-    settings = {n: options[n] for n in ("threads", "memory", "verify", "mode", "pinning")}
+    names = ("threads", "memory", "verify", "mode", "pinning", "allow_executable")
+    settings = {name: options[name] for name in names}
     settings |= {"require_signature": options["keys"], "variant": options["wanted"]}
     with load(bundle, host_ops=ops, **settings) as pipe:
         loaded = time.perf_counter()

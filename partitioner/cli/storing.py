@@ -13,7 +13,7 @@ import click
 from partitioner.artifacts.store.options import StoreOptions
 from partitioner.cli.common import progress_bar
 
-__all__ = ["bytes_progress", "require_option", "store_options", "taken_options"]
+__all__ = ["allow_option", "bytes_progress", "require_option", "store_options", "taken_options"]
 
 
 def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,6 +44,15 @@ def require_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="KEY",
         type=click.Path(path_type=Path),
         help="A public key's file; one of those given must have signed.",
+    )(function)
+
+
+def allow_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--allow-executable``: load code from a bundle of which no signature was verified."""
+    return click.option(
+        "--allow-executable",
+        is_flag=True,
+        help="Load executable code from an unsigned bundle, too. It can do whatever you can.",
     )(function)
 
 

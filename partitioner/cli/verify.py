@@ -10,6 +10,7 @@ import click
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option
 from partitioner.cli.run import import_host_op
+from partitioner.cli.storing import allow_option, require_option
 
 __all__ = ["command"]
 
@@ -26,6 +27,8 @@ __all__ = ["command"]
     help="A host op that is not installed as a plugin.",
 )
 @member_option
+@require_option
+@allow_option
 @json_option
 def command(bundle: Path, as_json: bool, **options: Any) -> None:
     """Repeat the parity check of BUNDLE here: every segment, and the outputs.
@@ -43,6 +46,8 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
         memory=options["memory"],
         host_ops=ops,
         variant=options["wanted"],
+        require_signature=options["keys"],
+        allow_executable=options["allow_executable"],
     )
     emit(as_json, report.to_dict(), lambda: _text(report))
 

@@ -64,10 +64,13 @@ def _load(
     executor: Executor,
     device: DeviceOptions,
 ) -> Executable:
+    # What is run is what was signed, whatever the disk is trusted with otherwise.
+    coded = find_backend(artifact.backend).runs_code and bundle.verify == "never"
+    verify = "once" if coded else bundle.verify
     files = ArtifactFiles(
-        graph=bundle.blob_path(artifact.graph) if artifact.graph else None,
+        graph=bundle.blob_path(artifact.graph, verify) if artifact.graph else None,
         blobs_dir=bundle.blobs_dir,
-        weights=tuple(bundle.blob_path(digest) for digest in artifact.weights),
+        weights=tuple(bundle.blob_path(digest, verify) for digest in artifact.weights),
         options=artifact.options,
         info=info,
     )

@@ -16,6 +16,7 @@ from partitioner.artifacts.store.sources import is_source
 from partitioner.backends.execution import DeviceOptions, Executable, Memory, Mode
 from partitioner.errors import IncompatibleBundleError, UsageError
 from partitioner.runtime.batches import BatchedPipeline
+from partitioner.runtime.code import refuse_code
 from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
@@ -46,6 +47,7 @@ def load(
     mode: Mode = "latency",
     pinning: bool = False,
     require_signature: Keys = None,
+    allow_executable: bool = False,
     store: StoreOptions = DEFAULT_OPTIONS,
     variant: Mapping[str, str] | None = None,
 ) -> Pipeline | BatchedPipeline:
@@ -72,6 +74,8 @@ def load(
             OpenVINO segments.
         require_signature: file of a public key (or files of several, of which one will do) that
             must have signed the bundle, beside what the policy file requires.
+        allow_executable: load artifacts that are executable code from a bundle whose signature was
+            not required, too. Whoever made it can then do whatever this process may.
         store: how the store is reached.
         variant: labels of the member to load, of a bundle for several targets:
             ``{"target": "xeon"}``. By default the best that this host can run; ``choice`` says why.
@@ -79,7 +83,8 @@ def load(
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
-        SignatureError: a required signature is missing.
+        SignatureError: a required signature is missing; or the bundle holds executable code, none
+            was required, and it is not allowed.
         StoreError: the store cannot be reached, or does not have the bundle.
         IncompatibleBundleError: this version or host cannot run it; says what it requires.
         MissingDependencyError: a backend's library or a host op is not installed.
@@ -89,6 +94,8 @@ def load(
     device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
     check_options(device, verify)
     with opened(path, verify, keys=require_signature, options=store, wanted=variant) as choice:
+        for bundle in choice.buckets or (choice.bundle,):
+            refuse_code(bundle, allowed=allow_executable)
         if not choice.buckets:
             return load_bucket(choice.bundle, device, choice.reasons)
         loaders = {
@@ -118,6 +125,8 @@ def check_options(device: DeviceOptions, verify: Verify) -> None:
 
 def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] = ()) -> Pipeline:
     """Load one member of a bundle as it is: of a bucket, full batches only are served.
+
+    Whether it may run code is for the caller to ask, by ``refuse_code``.
 
     Args:
         reasons: why it was chosen.

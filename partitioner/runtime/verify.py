@@ -17,8 +17,9 @@ from partitioner.artifacts.oci import Member
 from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import ParityError
 from partitioner.runtime.choosing import choose, judge
+from partitioner.runtime.code import refuse_code
 from partitioner.runtime.compare import Difference, compare
-from partitioner.runtime.opening import opened
+from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.pipeline import Pipeline, check_options, load_bucket
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import TensorSpec
@@ -88,6 +89,8 @@ def verify_bundle(
     threads: int | None = None,
     memory: Memory = "fast",
     host_ops: Iterable[HostOp] = (),
+    require_signature: Keys = None,
+    allow_executable: bool = False,
     variant: Mapping[str, str] | None = None,
 ) -> Report:
     """Run the bundle on its parity sample and compare segments and outputs.
@@ -96,10 +99,12 @@ def verify_bundle(
 
     Args:
         variant: labels of the members that are looked at; all by default.
+        require_signature, allow_executable: as of :func:`partitioner.runtime.pipeline.load`.
 
     Raises:
         ParityError: a member has no sample, or a tensor differs; names the first one.
         BundleError: the bundle is damaged.
+        SignatureError: as ``load``.
         IncompatibleBundleError: this host can run none of the members.
         UsageError: there is no such member.
     """
@@ -116,7 +121,8 @@ def verify_bundle(
     for member in runnable:
         prefix = f"{member}: " if len(members) > 1 else ""
         bundle = index.bundle(member)
-        with opened(path, wanted=member.labels) as choice:
+        with opened(path, keys=require_signature, wanted=member.labels) as choice:
+            refuse_code(choice.bundle, allowed=allow_executable)
             pipe = load_bucket(choice.bundle, device)
         with pipe:
             rows += _run(bundle, pipe, prefix)

@@ -17,6 +17,7 @@ from partitioner.artifacts import bundle as module
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import digest_bytes, hex_of
 from partitioner.artifacts.manifest import ConstantRef
+from partitioner.artifacts.signatures import write_signatures
 from partitioner.errors import BundleError
 from partitioner.specs import TensorSpec
 from tests.artifacts.samples import GRAPH, TABLES, WEIGHTS, manifest, ref, write_bundle
@@ -241,6 +242,31 @@ def test_a_pipe_that_comes_between_look_and_open(
 
     monkeypatch.setattr(Path, "lstat", lstat)
     assert "is not a plain file" in refused(lambda: bundle.read(digest_bytes(WEIGHTS))).what
+
+
+def test_a_hard_link_to_another_file_is_read_as_what_it_is(path: Path, tmp_path: Path) -> None:
+    """It has the size of the blob, and is a plain file; its content tells."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * len(WEIGHTS))
+    blob_file(path).unlink()
+    blob_file(path).hardlink_to(secret)
+    for verify in ("always", "once"):
+        bundle = Bundle.open(path, verify)  # type: ignore[arg-type]
+        assert "its content was changed" in refused(bundle.check).what
+        refused(lambda bundle=bundle: bundle.read(digest_bytes(WEIGHTS)))
+
+
+def test_nothing_is_written_through_a_hard_link(path: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    (path / "signatures.json").hardlink_to(secret)
+    blob_file(path).unlink()
+    blob_file(path).hardlink_to(secret)
+    mode = secret.stat().st_mode
+    write_signatures(path, b'{"signatures":[]}')
+    write_bundle(path, manifest(), overwrite=True)
+    assert (b"secret", mode) == (secret.read_bytes(), secret.stat().st_mode)
+    Bundle.open(path).check()
 
 
 # --- blobs --------------------------------------------------------------------------------------

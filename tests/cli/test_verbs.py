@@ -79,6 +79,12 @@ def test_verify_and_inspect(folder: Path) -> None:
     # One float32[1, 3], which the caller gets.
     assert "memory   12 B a run: arena 0 B; outputs 12 B\n" in done.stdout
     document = json.loads(partition("inspect", str(folder / "model.bundle"), "--json").stdout)
+    sbom = json.loads(partition("inspect", str(folder / "model.bundle"), "--sbom").stdout)
+    assert "model" == sbom["metadata"]["component"]["name"]
+    assert {"torch", "onnxruntime"} < {row["name"] for row in sbom["components"]}
+    found = json.loads(partition("inspect", str(folder / "model.bundle"), "--provenance").stdout)
+    materials = found["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert f"{folder.name}/model.py" == materials[0]["name"]
     assert 12 == document["memory"]["peak"]
     assert {"scale": 3} == {k: document["options"][k] for k in ("scale",)}
 

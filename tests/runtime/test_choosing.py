@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,10 +111,10 @@ def test_a_member_of_a_later_format_is_passed_over(
     index = write(tmp_path / "b", xeon=(), cpu=())
     real = Bundle.of_member
 
-    def refusing(path: Path, root: object, member: Member, *rest: object) -> Bundle:
+    def refusing(path: Path, root: object, member: Member, *rest: Any, **options: Any) -> Bundle:
         if member.labels["target"] == "xeon":
             raise IncompatibleBundleError("the bundle has the schema version 2.0")
-        return real(path, root, member, *rest)  # pyright: ignore[reportArgumentType] passed on
+        return real(path, root, member, *rest, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(Bundle, "of_member", refusing)
     choice = choose(index, host=host())

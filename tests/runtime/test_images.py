@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,19 @@ def test_refused(value: Any, message: str) -> None:
 def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(InputError, match="cannot be read"):
+        convert(tmp_path / "x.png")
+
+
+def test_a_picture_that_is_a_bomb(tmp_path: Path) -> None:
+    """A few hundred bytes that say to be 10 gigapixels: refused before they are unpacked."""
+    ihdr = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", ihdr), (b"IDAT", zlib.compress(bytes(100_000))), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, body in chunks:
+        crc = struct.pack(">I", zlib.crc32(name + body))
+        data += struct.pack(">I", len(body)) + name + body + crc
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(InputError, match="decompression bomb"):
         convert(tmp_path / "x.png")
 
 

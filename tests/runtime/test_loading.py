@@ -52,14 +52,14 @@ def bundle(*names: str) -> Any:
     segments = {name: SegmentInfo(name, "test", (), (), (), 1, ()) for name in names}
     plan = SimpleNamespace(segments=segments)
     return SimpleNamespace(
-        manifest=SimpleNamespace(artifacts=artifacts, plan=plan), blobs_dir="unused"
+        manifest=SimpleNamespace(artifacts=artifacts, plan=plan), blobs_dir="unused", verify="once"
     )
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(executor: Executor) -> Executor:
-        backend = SimpleNamespace(make_executor=lambda: executor)
+        backend = SimpleNamespace(make_executor=lambda: executor, runs_code=False)
         monkeypatch.setattr(loading, "find_backend", lambda name: backend)
         return executor
 

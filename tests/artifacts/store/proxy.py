@@ -6,8 +6,10 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -15,8 +17,14 @@ __all__ = ["Fault", "faulty"]
 
 #: Of a request's method, path and number: what goes wrong, if anything. ``busy``: 503 and no more.
 #: ``reset``: the connection is reset before the request reaches the store. ``lost``: after it did.
-#: ``short``: half of the body arrives. ``longer``: more of it than there is.
+#: ``short``: half of the body arrives. ``longer``: more of it than there is. ``stale``: a list as
+#: it was when it was first asked for. ``skewed``: refused, as S3 does, by a clock a day ahead.
 Fault = Callable[[str, str, int], str | None]
+
+SKEWED = (
+    b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>RequestTimeTooSkewed</Code><Message>The '
+    b"difference between the request time and the current time is too large.</Message></Error>"
+)
 
 
 @contextmanager
@@ -26,6 +34,7 @@ def faulty(upstream: str, fault: Fault) -> Iterator[tuple[str, list[str]]]:
     happened: list[str] = []
     count = 0
     lock = threading.Lock()
+    first: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -43,8 +52,17 @@ def faulty(upstream: str, fault: Fault) -> Iterator[tuple[str, list[str]]]:
                 self.answer(503, [], b"")
             elif what == "reset":
                 self.reset()
+            elif what == "skewed":
+                day = formatdate(time.time() + 86_400, usegmt=True)
+                body = b"" if self.command == "HEAD" else SKEWED
+                headers = [("Content-Length", str(len(body))), ("Date", day)]
+                self.answer(403, headers, body)
             else:
-                state, headers, body = self.forward(data)
+                answer = self.forward(data)
+                state, headers, body = answer
+                if "list-type=2" in self.path:
+                    known = first.setdefault(self.path, answer)
+                    state, headers, body = known if what == "stale" else answer
                 if what == "lost":
                     self.reset()
                 else:
@@ -70,7 +88,9 @@ def faulty(upstream: str, fault: Fault) -> Iterator[tuple[str, list[str]]]:
         def answer(
             self, state: int, headers: list[tuple[str, str]], body: bytes, what: str | None = None
         ) -> None:
-            self.send_response(state)
+            self.send_response_only(state)
+            if not any(name == "Date" for name, _ in headers):
+                self.send_header("Date", self.date_time_string())
             for name, value in headers or [("Content-Length", "0")]:
                 self.send_header(name, value)
             self.end_headers()

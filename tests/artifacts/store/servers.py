@@ -16,6 +16,7 @@ __all__ = [
     "SECRET",
     "free_port",
     "moto_server",
+    "registry_server",
     "seaweed_server",
     "web_server",
 ]
@@ -78,6 +79,24 @@ def seaweed_server(folder: Path) -> Iterator[str]:
     ]
     with _running(command, folder / "log", [master, volume, filer, s3]):
         yield f"http://127.0.0.1:{s3}"
+
+
+_REGISTRY = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {folder}}}}}
+http: {{addr: 127.0.0.1:{port}}}
+"""
+
+
+@contextmanager
+def registry_server(folder: Path) -> Iterator[str]:
+    """The Distribution project's registry, as Debian packages it. Gives its host and port."""
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yml").write_text(_REGISTRY.format(folder=folder / "data", port=port))
+    command = ["docker-registry", "serve", str(folder / "config.yml")]
+    with _running(command, folder / "log", [port]):
+        yield f"127.0.0.1:{port}"
 
 
 @contextmanager

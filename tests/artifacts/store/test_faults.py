@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from partitioner.artifacts.store import s3_upload
 from partitioner.artifacts.store.base import Store
 from partitioner.artifacts.store.cache import Cache
 from partitioner.artifacts.store.fetch import fetch
+from partitioner.artifacts.store.gc import collect
 from partitioner.artifacts.store.layout import blob_key
 from partitioner.artifacts.store.locations import open_store, parse_reference
 from partitioner.artifacts.store.options import StoreOptions
@@ -69,6 +71,36 @@ def test_a_store_that_stays_busy(s3_endpoint: str, s3_uri: str, bundle: Path) ->
     nobody = StoreOptions(endpoint=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreError, match="cannot be reached"):
         push(bundle, open_store(s3_uri, nobody))
+
+
+def test_a_clock_that_is_wrong(s3_endpoint: str, s3_uri: str, bundle: Path) -> None:
+    # Of the answer to HEAD, which has no body, the time tells.
+    for method in ("GET", "HEAD", "PUT"):
+        skewed = through(s3_endpoint, s3_uri, lambda m, p, n, at=method: "skewed" * (m == at))
+        with skewed as (store, _), pytest.raises(StoreError, match="clock, which is 86") as caught:
+            push(bundle, store, tag="t")
+        assert "behind the store's" in caught.value.what
+        assert "set the clock" in (caught.value.advice or "")
+    assert [] == keys_of(open_store(s3_uri), "refs/")
+    push(bundle, open_store(s3_uri), tag="t")
+
+
+def test_lists_that_are_stale(s3_endpoint: str, s3_uri: str, bundle: Path, tmp_path: Path) -> None:
+    with through(s3_endpoint, s3_uri, lambda m, p, n: "stale") as (store, _):
+        keys_of(store)  # From now on every list is as empty as this.
+        push(bundle, store, tag="t")
+        reference = parse_reference(f"{s3_uri}/sample@t")
+        pulled = pull(store, reference, tmp_path / "out", cache=Cache())
+        time.sleep(1.1)
+        with pytest.raises(StoreError, match="does not list") as caught:
+            collect(store, grace=0)
+    assert "nothing was removed" in (caught.value.advice or "")
+    Bundle.open(pulled.path).check()
+    real = open_store(s3_uri)
+    before = keys_of(real)
+    assert [] == [key for key in before if key.startswith(("gc/", "writers/"))]
+    assert [] == collect(real, grace=0).removed
+    assert before == keys_of(real)
 
 
 def large(path: Path, size: int) -> Blob:

@@ -1,4 +1,5 @@
-"""kill -9 at every step of push, pull and collection: nothing lost, nothing half-visible."""
+"""kill -9 at every step of writing a bundle, signing, push, pull and collection: nothing lost,
+nothing half-visible."""
 
 from __future__ import annotations
 
@@ -11,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.signatures import (
+    merge_signatures,
+    read_signatures,
+    write_signatures,
+)
 from partitioner.artifacts.store.cache import Cache
 from partitioner.artifacts.store.gc import collect
 from partitioner.artifacts.store.locations import open_store, parse_reference
 from partitioner.artifacts.store.pull import pull
 from partitioner.artifacts.store.push import push
 from partitioner.artifacts.store.refs import list_refs, remove
-from tests.artifacts.samples import listed
+from tests.artifacts.samples import listed, manifest, write_bundle
 from tests.artifacts.store.walking import Stepped, killed_at_each_step
 
 #: Every step takes a while; some of them are looked at each time.
@@ -34,6 +40,51 @@ def check_whole(uri: str, folder: Path) -> list[str]:
         )
         Bundle.open(pulled.path).check()
     return refs
+
+
+@each_step
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_writing_a_bundle(tmp_path: Path, stride: int, overwrite: bool) -> None:
+    old, new = manifest(), manifest().replace(version="2")
+    steps = 0
+    path = tmp_path / "0" / "b"
+
+    def begin() -> list[str]:
+        """The digests that may be there after a kill."""
+        path.parent.mkdir()
+        return [write_bundle(path, old)] if overwrite else []
+
+    def act() -> None:
+        write_bundle(path, new, overwrite=overwrite)
+
+    fine = [write_bundle(tmp_path / "new", new), *begin()]
+    for _ in killed_at_each_step(act, stride):
+        assert path.exists() or not overwrite
+        if path.exists():
+            Bundle.open(path).check()
+            assert Bundle.open(path).digest in fine
+        # The next build removes what the killed one has left.
+        assert fine[0] == write_bundle(path, new, overwrite=True)
+        assert ["b"] == listed(path.parent)
+        steps += 1
+        path = tmp_path / str(steps) / "b"
+        begin()
+    assert steps * stride > 15
+
+
+def test_signing(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    write_bundle(path)
+    one, two = (merge_signatures([{"by": name}], None) for name in "ab")
+    write_signatures(path, one)
+    steps = 0
+    for _ in killed_at_each_step(lambda: write_signatures(path, two)):
+        assert read_signatures(path) in ([{"by": "a"}], [{"by": "b"}])
+        write_signatures(path, one)
+        steps += 1
+    assert [{"by": "b"}] == read_signatures(path)
+    Bundle.open(path).check()
+    assert steps >= 2
 
 
 @each_step

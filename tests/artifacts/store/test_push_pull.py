@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +141,18 @@ def test_a_blob_that_is_longer_than_declared_gives_its_declared_bytes(
     store.put_if_absent(key, GRAPH + b"more")
     pulled = pull(store, parse_reference(f"{uri}/sample@v3"), tmp_path / "out", cache=Cache())
     Bundle.open(pulled.path).check()
+
+
+def test_a_compressed_object_is_not_inflated(s3_uri: str, tmp_path: Path) -> None:
+    store: Any = open_store(s3_uri)
+    bomb = gzip.compress(bytes(10 * 2**20))
+    where = store.where("refs/sample/channels/t.json")
+    store.client.put_object(**where, Body=bomb, ContentEncoding="gzip")
+    found = store.get("refs/sample/channels/t.json", len(bomb))
+    assert bomb == found.data
+    assert bomb == b"".join(store.read("refs/sample/channels/t.json", 0, len(bomb)))
+    with pytest.raises(StoreError, match="malformed"):
+        pull(store, parse_reference(f"{s3_uri}/sample@t"), tmp_path / "out", cache=Cache())
 
 
 def test_a_tag_that_points_nowhere(store: Store, uri: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -104,8 +105,10 @@ def test_a_busy_server_is_asked_again() -> None:
     assert b"there" == found.data
     with answering((503, {}, b"")) as address, pytest.raises(StoreError, match="503"):
         open_store(address).get("a", 100)
-    with answering((403, {}, b"")) as address, pytest.raises(StoreError, match="403"):
+    refused = pytest.raises(StoreError, match="403")
+    with answering((403, {}, b"")) as address, refused as caught:
         open_store(address).get("a", 100)
+    assert "expire" in (caught.value.advice or "")
 
 
 def test_servers_that_lie() -> None:
@@ -126,6 +129,17 @@ def test_servers_that_lie() -> None:
     ended = answering((200, {"Content-Length": "99"}, b"abc"))
     with ended as address, pytest.raises(StoreError, match="cannot be reached"):
         open_store(address).get("a", 100)
+
+
+def test_what_is_compressed_is_not_inflated() -> None:
+    # A bomb: a thousand times as large as what travels. Blobs are stored as they are.
+    bomb = gzip.compress(bytes(10 * 2**20))
+    packed = (200, {"Content-Encoding": "gzip"}, bomb)
+    with answering(packed) as address:
+        found = open_store(address).get("a", len(bomb))
+        assert found is not None
+        assert bomb == found.data
+        assert bomb == b"".join(open_store(address).read("a", 0, len(bomb)))
 
 
 def test_head() -> None:

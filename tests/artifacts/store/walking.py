@@ -1,20 +1,28 @@
-"""Running something in a process that is killed at the n-th step, for every n."""
+"""Running something in a process that is killed, or whose disk is full, at the n-th step, for
+every n."""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["STORE_STEPS", "Stepped", "killed_at_each_step"]
+from partitioner.errors import OutputError, StoreError
+
+__all__ = ["STORE_STEPS", "Stepped", "failed_at_each_step", "killed_at_each_step"]
 
 #: What is a step on a disk: everything that changes names or begins to change content.
 _EVENTS = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.chmod", "os.truncate")
 _WRITING = os.O_WRONLY | os.O_RDWR
+
+#: The exit code of a process that has said that its disk is full.
+_FULL = 3
 
 #: What is a step in a store.
 STORE_STEPS = ("put_if_absent", "put_if_match", "upload_if_absent", "delete", "head", "get", "list")
@@ -26,18 +34,42 @@ def killed_at_each_step(act: Callable[[], None], stride: int = 1) -> Iterator[in
     Gives n, of which there is one in each ``stride``, after each kill, and ends when ``act`` came
     to its end.
     """
+    return _walked(act, stride, _kill, -signal.SIGKILL)
+
+
+def failed_at_each_step(act: Callable[[], None], stride: int = 1) -> Iterator[int]:
+    """The same where from the n-th step on the disk has no room for another file.
+
+    ``act`` must then end in an error that says so, or go on without what it could not write.
+    """
+    return _walked(act, stride, _fill, _FULL)
+
+
+def _walked(
+    act: Callable[[], None], stride: int, fail: Callable[[str, Any], None], code: int
+) -> Iterator[int]:
     for step in range(1, 1000, stride):
-        process = multiprocessing.get_context("fork").Process(target=_run, args=(act, step))
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=_run, args=(act, step, fail))
         process.start()
         process.join(60)
         if process.exitcode == 0:
             return
-        assert -signal.SIGKILL == process.exitcode
+        assert code == process.exitcode
         yield step
     raise AssertionError("it never came to its end")
 
 
-def _run(act: Callable[[], None], step: int) -> None:
+def _kill(event: str, path: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fill(event: str, path: Any) -> None:
+    if event in ("os.mkdir", "os.link") or (event == "open" and not os.path.lexists(path)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _run(act: Callable[[], None], step: int, fail: Callable[[str, Any], None]) -> None:
     left = step
     lock = threading.Lock()
 
@@ -48,12 +80,21 @@ def _run(act: Callable[[], None], step: int) -> None:
             return
         with lock:
             left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            over = left <= 0
+        if over:
+            fail(event, arguments[0])
 
     sys.addaudithook(hook)
-    act()
-    os._exit(0)
+    code = 1
+    try:
+        act()
+        code = 0
+    except (OutputError, StoreError) as error:
+        code = _FULL if os.strerror(errno.ENOSPC) in str(error) and error.advice else 1
+    finally:
+        if code == 1:
+            traceback.print_exc()
+        os._exit(code)
 
 
 class Stepped:
