@@ -128,6 +128,16 @@ class BundleWriter:
         blob = self._store(chunks, media_type)
         return self.blobs.setdefault(blob.digest, blob)
 
+    def drop(self, digest: str) -> None:
+        """Take back a blob that the manifest will not have; open files and maps outlast it.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        del self.blobs[digest]
+        with as_output_errors(self.path):
+            self.blob_path(digest).unlink()
+
     def commit(self, manifest: Manifest) -> str:
         """Write the manifest and give the bundle its name.
 

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from partitioner.backends.verdicts import Judge
-from partitioner.errors import BackendError, IncompatibleBundleError, MissingDependencyError
+from partitioner.errors import (
+    BackendError,
+    IncompatibleBundleError,
+    MissingDependencyError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,6 +223,9 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        settings: ``module:function`` that checks what a caller may say of the backend's compiler
+            (a mapping of name to value; raises a UsageError); empty where there is nothing.
+        defers: whether the compiler can leave its last step to another machine.
     """
 
     name: str
@@ -228,6 +236,8 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    settings: str = ""
+    defers: bool = False
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -280,6 +290,19 @@ class BackendInfo:
                 f"planning for backend {self.name!r} needs {error.name}",
                 advice="pip install 'partitioner[build]'",
             ) from error
+
+    def check_settings(self, given: Mapping[str, Any]) -> None:
+        """See whether the compiler knows what a caller says of it.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.settings:
+            _import(self.settings)(given)
+        elif given:
+            raise UsageError(
+                f"the backend {self.name!r} has no options", advice=f"leave out {min(given)!r}"
+            )
 
     def missing(self) -> Sequence[str]:
         """The modules required to run that are not installed."""

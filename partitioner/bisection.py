@@ -59,7 +59,7 @@ __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
 Array = npt.NDArray[Any]
 
 #: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement")
+_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement", "backend_options")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from partitioner.artifacts.manifest import (
     Tolerance,
 )
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
+from partitioner.backendoptions import BackendOptions, check_options
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
@@ -29,6 +30,7 @@ from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
+from partitioner.eager import EagerSegment
 from partitioner.frontend import (
     PARITY_SEED,
     Case,
@@ -54,6 +56,7 @@ from partitioner.passes.pipeline import (
 from partitioner.plan import Plan
 from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import Planned
+from partitioner.planning.segments import Segment
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
 from partitioner.program import Program
 from partitioner.recording import (
@@ -124,6 +127,8 @@ def build(
     timeout_s: float = 1800.0,
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
+    backend_options: BackendOptions | None = None,
+    defer_compile: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
@@ -161,6 +166,9 @@ def build(
         timeout_s: seconds that compiling one segment may take.
         memory_bytes: address space that compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
+        backend_options: of the backends' compilers: ``{"neuron": {"optlevel": 1}}``.
+        defer_compile: leave the last step of backends whose compiler may be elsewhere to
+            ``partition compile``; the bundle cannot be loaded before.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
 
@@ -169,7 +177,8 @@ def build(
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
     hardware = target_of(target, backends)
-    require_backends(hardware)
+    require_backends(hardware, deferred=defer_compile)
+    check_options(backend_options or {}, hardware)
     check_limits(accuracy_budget, tolerance)
     label = name or label_of(module)
     check_labels(label, version)
@@ -205,6 +214,9 @@ def build(
             memory_bytes,
             Path(log) if log else None,
             hint_for(hardware, precision),
+            target=hardware,
+            defer=defer_compile,
+            settings=backend_options or {},
         )
         mapped = MappedBlobs(writer.blob_path)
         job = _Job(module, example_inputs, prepared, writer, mapped)
@@ -228,6 +240,7 @@ def build(
                 limit = Tolerance(relative, hardware.absolute)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
+            job.drop_unread(artifacts)
             report = report_of(prepared, compilation)
             manifest = Manifest(
                 name=label,
@@ -247,6 +260,7 @@ def build(
                     "target": hardware.name,
                     "placement": prepared.recipe,
                     "accuracy_budget": accuracy_budget,
+                    **({"backend_options": backend_options} if backend_options else {}),
                 },
                 report=report,
                 variants=variants_of(cases, constants, samples) if variants else (),
@@ -306,6 +320,9 @@ class _Job:
     prepared: Prepared
     writer: BundleWriter
     mapped: MappedBlobs
+    #: Blobs of weights; blobs of constants that the plan itself reads.
+    laid_out: set[str] = field(default_factory=set[str])
+    kept: set[str] = field(default_factory=set[str])
 
     @property
     def program(self) -> Program:
@@ -323,6 +340,7 @@ class _Job:
         )
         constants = self.program.constants
         layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
+        self.laid_out = {ref.blob for ref in layout.values()}
         self._map_weights(layout)
         done = compiler.compile(self.planned, constants, layout, options, phase.tell)
         self.prepared = moved(prepared, done.backends)
@@ -334,11 +352,18 @@ class _Job:
             tensor = self.program.constants[name]
             self.program.constants[name] = self.mapped.tensor(ref, tensor)
 
+    def drop_unread(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Take out weights that are part of what was compiled, and that nothing else reads."""
+        read = {digest for artifact in artifacts.values() for digest in artifact.weights}
+        for digest in self.laid_out - read - self.kept:
+            self.writer.drop(digest)
+
     def write_constants(self, case: Case) -> dict[str, ConstantRef]:
         """Tables and initial values: the constants that the plan itself reads."""
         names = self.planned.constants
         tensors = {name: case.tensors[value] for value, name in names.items()}
         layout = lay_out(tensors, tensors, self.writer)
+        self.kept |= {ref.blob for ref in layout.values()}
         return {value: layout[name] for value, name in names.items()}
 
     # --- parity ---
@@ -421,12 +446,16 @@ class _Job:
         )
         loaded: dict[str, Executable] = {}
         for name, artifact in artifacts.items():
+            info, segment = self.planned.plan.segments[name], self.planned.segments[name]
+            if artifact.is_deferred and isinstance(segment, Segment):
+                loaded[name] = EagerSegment(segment, self.program.constants, info)
+                continue
             files = ArtifactFiles(
                 graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
                 blobs_dir=self.writer.blobs_dir,
                 weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
                 options=artifact.options,
-                info=self.planned.plan.segments[name],
+                info=info,
             )
             loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
         return loaded

@@ -11,4 +11,6 @@ BACKEND = BackendInfo(
     support="partitioner.backends.neuron.support:verdict",
     requires=("torch_neuronx",),
     build_requires=("torch_neuronx", "neuronxcc"),
+    settings="partitioner.backends.neuron.settings:read_settings",
+    defers=True,
 )

@@ -8,7 +8,7 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
@@ -19,6 +19,7 @@ from partitioner.backends.graphs import identifier
 from partitioner.backends.lifting import lifted_names
 from partitioner.backends.neuron.portable import write_portable
 from partitioner.backends.neuron.record import ARCHIVE_TYPE, PORTABLE_TYPE, Deferred
+from partitioner.backends.neuron.sdk import require_trace
 from partitioner.backends.neuron.settings import lnc_of, read_settings
 from partitioner.backends.neuron.support import verdict
 from partitioner.backends.worker import run_job
@@ -83,13 +84,13 @@ class NeuronCompiler:
             return Compiled(graph, weights, deferred.options(), media_type=PORTABLE_TYPE)
         paths = [options.blobs_dir / hex_of(digest) for digest in weights]
         where = segment.sources[0] if segment.sources else None
-        return self.finish(graph, paths, deferred, options, segment.name, where, job)
+        return self.finish(graph, paths, deferred.options(), options, segment.name, where, job)
 
     def finish(
         self,
         graph: Path,
         weights: Sequence[Path],
-        deferred: Deferred,
+        deferred: Mapping[str, Any],
         options: CompileOptions,
         name: str,
         where: str | None,
@@ -99,7 +100,7 @@ class NeuronCompiler:
 
         Args:
             graph, weights: a portable graph, and the blobs that it reads.
-            deferred: how it is to be compiled.
+            deferred: how it is to be compiled: the options of the deferred artifact.
             options: limits and log.
             name, where: of the segment, for messages.
             job: an empty directory, or one with the portable graph in it.
@@ -107,10 +108,11 @@ class NeuronCompiler:
         Raises:
             CompileError, MissingDependencyError: as :meth:`compile`.
         """
+        require_trace()
         document = {
             "graph": str(graph),
             "weights": [str(path) for path in weights],
-            "deferred": deferred.options(),
+            "deferred": dict(deferred),
             "log": str(options.log or job / "log.txt"),
         }
         (job / "job.json").write_text(json.dumps(document))

@@ -34,6 +34,7 @@ __all__ = [
     "import_sdk",
     "override_platform",
     "placed_on",
+    "require_trace",
     "versions",
 ]
 
@@ -194,25 +195,35 @@ class Sdk:
         self.module.move_trace_to_device(loaded, core)
 
 
+def require_trace() -> None:
+    """See that what is installed can compile ahead of time, by version alone.
+
+    Raises:
+        MissingDependencyError: it is another of the three, or nothing; says what to do.
+    """
+    kind = find_kind()
+    if kind in _OTHERS:
+        what, advice = _OTHERS[kind]
+        raise MissingDependencyError(what, advice=advice)
+
+
 def import_sdk() -> Sdk:
     """Import the release that has ``trace``.
 
     Raises:
         MissingDependencyError: it is not installed; says what is, and what to do.
     """
-    kind = find_kind()
-    if kind not in ("stub", "none"):
-        try:
-            module = importlib.import_module(_MODULE)
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"torch_neuronx cannot be imported: {error}", advice=_HOW
-            ) from error
-        if hasattr(module, "trace"):
-            return Sdk(module, versions())
-        kind = "native"
-    what, advice = _OTHERS[kind]
-    raise MissingDependencyError(what, advice=advice)
+    require_trace()
+    try:
+        module = importlib.import_module(_MODULE)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"torch_neuronx cannot be imported: {error}", advice=_HOW
+        ) from error
+    if not hasattr(module, "trace"):
+        what, advice = _OTHERS["native"]
+        raise MissingDependencyError(what, advice=advice)
+    return Sdk(module, versions())
 
 
 @contextmanager

@@ -66,6 +66,18 @@ __all__ = ["command"]
 )
 @click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
+@click.option(
+    "--backend-option",
+    "backend_options",
+    multiple=True,
+    metavar="BACKEND.[STAGE.]NAME=VALUE",
+    help="For a backend's compiler: --backend-option neuron.optlevel=1.",
+)
+@click.option(
+    "--defer-compile",
+    is_flag=True,
+    help="Leave compiling for Neuron to `partition compile` on a machine that has the SDK.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def command(model: str, output: Path | None, as_json: bool, **given: Any) -> None:
@@ -81,11 +93,13 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:
+        from partitioner.backendoptions import parse_options
         from partitioner.builder import build
         from partitioner.frontend import require_backends
     except ImportError as error:
         raise needs_torch(error, "building") from error
-    require_backends(target_of(given))
+    require_backends(target_of(given), deferred=given["defer_compile"])
+    backend_options = parse_options(given["backend_options"])
     variants = variant_choices(given["variants"], given["settings"])
     loaded = load(model, given)
     limit = given["memory_limit"]
@@ -107,6 +121,8 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             timeout_s=given["timeout"],
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
+            backend_options=backend_options,
+            defer_compile=given["defer_compile"],
             overwrite=given["overwrite"],
             progress=progress,
         )

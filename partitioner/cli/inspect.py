@@ -42,6 +42,7 @@ def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
     # this runtime.
     document["memory"] = encode(measure(manifest.plan))
+    document["missing"] = [n for n, one in manifest.artifacts.items() if one.is_deferred]
     rows = opened.manifest.report.get("passes", []) if show_passes else []
     emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(rows)]))
 
@@ -76,9 +77,16 @@ def _lines(bundle: Any) -> Iterator[str]:
     options = {k: v for k, v in manifest.options.items() if k != "placement"}
     yield "options  " + ", ".join(f"{k}={v}" for k, v in options.items())
     yield from _placing(manifest.options.get("placement"))
+    yield from _missing(manifest)
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
+
+
+def _missing(manifest: Any) -> Iterator[str]:
+    names = [name for name, artifact in manifest.artifacts.items() if artifact.is_deferred]
+    if names:
+        yield f"missing  {', '.join(names)}: run `partition compile` where the compiler is"
 
 
 def _memory(use: MemoryUse) -> Iterator[str]:
@@ -108,7 +116,10 @@ def _steps(
             weights = sum(sizes[digest] for digest in artifact.weights)
             stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
             held = f"  weights {size_text(weights)}" if weights else ""
-            yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
+            state = "  not compiled" if artifact.is_deferred else ""
+            yield (
+                f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}{state}"
+            )
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
             most = size_text(needs[step.name])

@@ -94,6 +94,7 @@ def load(
     if mode not in ("latency", "throughput"):
         raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
     with opened(path, verify, keys=require_signature, options=store) as bundle:
+        _refuse_deferred(bundle)
         _refuse_bfloat16(bundle)
         device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
         executables = _load_segments(bundle, device)
@@ -261,6 +262,17 @@ def _seed(seed: int | None) -> int:
     if number is None or isinstance(seed, bool) or not -(2**63) <= number < 2**64:
         raise InputError(f"the seed is a 64-bit integer, not {seed!r}")
     return number
+
+
+def _refuse_deferred(bundle: Bundle) -> None:
+    missing = [n for n, one in bundle.manifest.artifacts.items() if one.is_deferred]
+    if missing:
+        raise IncompatibleBundleError(
+            f"{len(missing)} segments of the bundle are not compiled yet: {', '.join(missing)}",
+            where=str(bundle.path),
+            advice=f"run `partition compile {bundle.path}` where the compiler is "
+            f"({bundle.manifest.target})",
+        )
 
 
 def _refuse_bfloat16(bundle: Bundle) -> None:

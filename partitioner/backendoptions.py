@@ -1,0 +1,53 @@
+"""Options that a caller gives to a backend: ``neuron.optlevel=1``, ``neuron.decoder.optlevel=1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from partitioner.backends import find_backend
+from partitioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from partitioner.targets import Target
+
+__all__ = ["BackendOptions", "check_options", "parse_options"]
+
+#: backend -> name -> value.
+BackendOptions = Mapping[str, Mapping[str, Any]]
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The values of ``--backend-option``.
+
+    Raises:
+        UsageError: one is not BACKEND.NAME=VALUE, or is given twice.
+    """
+    from partitioner.modelfile import parse_setting
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, value = parse_setting(text, "--backend-option")
+        backend, dot, name = key.partition(".")
+        if not dot or not name:
+            raise UsageError(f"--backend-option takes BACKEND.NAME=VALUE, not {text!r}")
+        own = found.setdefault(backend, {})
+        if name in own:
+            raise UsageError(f"--backend-option gives {key} twice", advice="leave one out")
+        own[name] = value
+    return found
+
+
+def check_options(options: BackendOptions, target: Target) -> None:
+    """Before the work, not after it.
+
+    Raises:
+        UsageError: of a backend that the target does not have, or one that has no such option.
+    """
+    for backend, own in options.items():
+        if backend not in target.backends:
+            raise UsageError(
+                f"target {target.name!r} has no backend {backend!r} that could have options",
+                advice=f"it has: {', '.join(target.backends)}",
+            )
+        find_backend(backend).check_settings(own)
