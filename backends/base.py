@@ -57,9 +57,7 @@ class CompileOptions:
     precision: str = "f32"
     target: Target | None = None
     defer: bool = False
-    settings: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict[str, Mapping[str, Any]]
-    )
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
 @dataclass(frozen=True)

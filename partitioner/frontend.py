@@ -301,8 +301,12 @@ def require_backends(target: Target, *, deferred: bool = False) -> None:
     """
     missing = missing_to_build(target, deferred=deferred)
     if missing:
-        later = "" if deferred or missing_to_build(target, deferred=True) else (
-            "build with --defer-compile and finish it by `partition compile` where that is; or "
+        later = (
+            ""
+            if deferred or missing_to_build(target, deferred=True)
+            else (
+                "build with --defer-compile and finish it by `partition compile` where that is; or "
+            )
         )
         raise UsageError(
             f"target {target.name!r} needs {missing}",

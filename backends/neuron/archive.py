@@ -112,9 +112,7 @@ def _stored_entries(file: IO[bytes], path: Path, size: int) -> list[tuple[str, i
     return [(name, start, end) for name, start, end in ranges if end > start]
 
 
-def _range(
-    file: IO[bytes], entry: zipfile.ZipInfo, path: Path, size: int
-) -> tuple[str, int, int]:
+def _range(file: IO[bytes], entry: zipfile.ZipInfo, path: Path, size: int) -> tuple[str, int, int]:
     file.seek(entry.header_offset)
     raw = file.read(_LOCAL.size)
     if len(raw) < _LOCAL.size or not raw.startswith(_LOCAL_MAGIC):

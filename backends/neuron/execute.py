@@ -215,9 +215,7 @@ def _narrowed(array: Array, argument: Argument, info: SegmentInfo) -> Array:
     return narrow.reshape(argument.shape)
 
 
-def _traced_outputs(
-    record: Record, info: SegmentInfo
-) -> tuple[tuple[tuple[int, ...], str], ...]:
+def _traced_outputs(record: Record, info: SegmentInfo) -> tuple[tuple[tuple[int, ...], str], ...]:
     found: dict[int, tuple[tuple[int, ...], str]] = {}
     for result, (_, spec) in zip(record.results, info.outputs, strict=True):
         if result.output is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["CODES", "COMPILING", "RUNNING", "Failure", "explain", "failed_tool"]
+__all__ = ["CODES", "COMPILING", "RUNNING", "Failure", "explain"]
 
 _MEMORY = "compile on a machine with more memory (SDXL needs 128 GiB), or split the stage"
 _SPLIT = "split the stage, or set neuron.optlevel=1 for it"
@@ -92,8 +92,14 @@ def _known(pattern: str, cause: str, advice: str) -> Failure:
     return Failure(pattern, cause, advice)
 
 
-#: Of tracing and compiling; codes are looked for first.
+#: Of tracing and compiling; codes are looked for first, exit codes last.
 COMPILING = (
+    _known(r"Too many open files", "too many files were opened", "ulimit -n 65535"),
+    _known(
+        r"EncodeError|exceeds maximum protobuf size",
+        "the graph with its weights is larger than 2 GiB, which an HLO cannot be",
+        "set neuron.weights=separate for the stage, or split it",
+    ),
     _known(
         r"neuronx-cc is not installed",
         "neuronx-cc is not installed",
@@ -104,7 +110,9 @@ COMPILING = (
         "the compiler was not told the target",
         "this is a defect of partitioner: report it with the log",
     ),
-    _known(r"F137|neuronx-cc failed with -9\b", "neuronx-cc was killed for want of memory", _MEMORY),
+    _known(
+        r"F137|neuronx-cc failed with -9\b", "neuronx-cc was killed for want of memory", _MEMORY
+    ),
     _known(r"neuronx-cc failed with -6\b", "neuronx-cc aborted (SIGABRT)", _REPORT),
     _known(r"neuronx-cc failed with -11\b", "neuronx-cc crashed (SIGSEGV)", _REPORT),
     _known(
@@ -118,12 +126,6 @@ COMPILING = (
         "neuronx-cc failed",
         "its log says why; run with --log to keep it",
     ),
-    _known(
-        r"EncodeError|exceeds maximum protobuf size|2 ?GB",
-        "the graph with its weights is larger than 2 GiB, which an HLO cannot be",
-        "set neuron.weights=separate for the stage, or split it",
-    ),
-    _known(r"Too many open files", "too many files were opened", "ulimit -n 65535"),
 )
 
 #: Of loading and running.
@@ -165,11 +167,6 @@ RUNNING = (
         "see neuron-top and dmesg; NEURON_RT_EXEC_TIMEOUT allows more time",
     ),
 )
-
-
-def failed_tool(code: int) -> str:
-    """neuronx-cc's own words for an exit code, as torch_neuronx puts them."""
-    return f"neuronx-cc failed with {code}"
 
 
 def explain(text: str, known: tuple[Failure, ...]) -> tuple[str, str] | None:

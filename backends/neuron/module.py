@@ -197,9 +197,7 @@ def _static(node: fx.Node) -> TensorType:
 # --- constants and devices ----------------------------------------------------------------------
 
 
-def _put_constants(
-    graph: fx.Graph, root: nn.Module, constants: Mapping[str, torch.Tensor]
-) -> None:
+def _put_constants(graph: fx.Graph, root: nn.Module, constants: Mapping[str, torch.Tensor]) -> None:
     places: dict[str, str] = {}
     for node in graph.nodes:
         if node.op != "get_attr":

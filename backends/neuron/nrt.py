@@ -84,8 +84,7 @@ class NrtModel:
         made: Mapping[str, Any] = self._model(inputs=self._tensors)
         found = [np.asarray(made[f"output{i}"].numpy()) for i in range(len(self._outputs))]
         return [
-            array.reshape(shape)
-            for array, (shape, _) in zip(found, self._outputs, strict=True)
+            array.reshape(shape) for array, (shape, _) in zip(found, self._outputs, strict=True)
         ]
 
     def close(self) -> None:

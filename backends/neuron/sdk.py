@@ -258,7 +258,7 @@ def override_platform(value: str) -> None:
 
 def _release(version: str) -> tuple[int, ...]:
     parts: list[int] = []
-    for part in version.split("+")[0].split(".")[:2]:
+    for part in version.split("+", maxsplit=1)[0].split(".")[:2]:
         digits = "".join(letter for letter in part if letter.isdigit())
         parts.append(int(digits or 0))
     return tuple(parts)

@@ -220,5 +220,3 @@ def warnings_of(settings: Settings, family: str, weight_bytes: int) -> list[str]
 def _minor(version: str) -> tuple[int, ...]:
     parts = version.split(".")[:2]
     return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else (0, 0)
-
-

@@ -122,11 +122,10 @@ def _failed(error: Exception, directory: Path, log: Path, start: int) -> Compile
     sys.stdout.flush()
     sys.stderr.flush()
     texts = [f"{type(error).__name__}: {error}", *_logs(directory, log, start)]
-    for text in texts:
-        found = explain(text, COMPILING)
-        if found is not None:
-            cause, advice = found
-            return CompileError(f"{cause}: {_first_line(error)}", advice=advice)
+    found = explain("\n".join(texts), COMPILING)
+    if found is not None:
+        cause, advice = found
+        return CompileError(f"{cause}: {_first_line(error)}", advice=advice)
     return CompileError(
         f"torch_neuronx.trace failed: {_first_line(error)}",
         advice="the whole log is kept with --log; try neuron.optlevel=1, or give the stage to "

@@ -59,16 +59,12 @@ class Files:
     layout: Any
 
     def compile(self, folder: Path, target: str = "inf2", **options: Any) -> Compiled:
-        given = CompileOptions(
-            folder, self.writer.blobs_dir, target=find_target(target), **options
-        )
+        given = CompileOptions(folder, self.writer.blobs_dir, target=find_target(target), **options)
         return NeuronCompiler().compile(self.segment, self.constants, self.layout, given)
 
     def artifact(self, made: Compiled) -> ArtifactFiles:
         weights = tuple(self.writer.blob_path(w) for w in made.weights)
-        return ArtifactFiles(
-            made.graph, self.writer.blobs_dir, weights, made.options, self.info
-        )
+        return ArtifactFiles(made.graph, self.writer.blobs_dir, weights, made.options, self.info)
 
     def expected(self, *arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
         given = [torch.from_numpy(np.array(a)) for a in arrays]

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from neffs import neff, tarball  # noqa: E402
+from neffs import neff, tarball
 
 sys.path.pop(0)
 
