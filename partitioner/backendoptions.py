@@ -1,4 +1,4 @@
-"""Options that a caller gives to a backend: ``neuron.optlevel=1``, ``neuron.decoder.optlevel=1``."""
+"""Options of a backend's compiler: ``neuron.optlevel=1``, ``neuron.decoder.optlevel=1``."""
 
 from __future__ import annotations
 

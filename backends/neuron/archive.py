@@ -9,6 +9,7 @@ the file before anything is read by it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import mmap
 import struct
 import zipfile
@@ -106,7 +107,7 @@ def _stored_entries(file: IO[bytes], path: Path, size: int) -> list[tuple[str, i
     if len({entry.filename for entry in entries}) < len(entries):
         raise damaged("the archive has two entries of one name", path)
     ranges = sorted((_range(file, entry, path, size) for entry in plain), key=lambda r: r[1])
-    for (_, _, end), (_, start, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, _, end), (_, start, _) in itertools.pairwise(ranges):
         if start < end:
             raise damaged("entries of the archive overlap", path)
     return [(name, start, end) for name, start, end in ranges if end > start]

@@ -1,5 +1,5 @@
-"""Segments to Neuron: written down in a form that can be compiled anywhere, then traced in a process
-of its own. The second half may come later, on another machine: see ``partition compile``.
+"""Segments to Neuron: written down in a form that can be compiled anywhere, then traced in a
+process of its own. The second half may come later, on another machine: see ``partition compile``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ __all__ = ["NeuronCompiler"]
 
 #: What a signal that ends the tracing process means here.
 _ADVICE = {
-    signal.SIGKILL: "compile on a machine with more memory (SDXL needs 128 GiB), or split the stage",
+    signal.SIGKILL: "compile on a machine with more memory (SDXL needs 128 GiB), or split the "
+    "stage",
     signal.SIGSEGV: "torch-neuronx 2.9 crashes on some models while it traces them: try 2.8, or "
     "give the stage to another backend (--place)",
 }

@@ -75,8 +75,7 @@ _OTHERS: Mapping[Kind, tuple[str, str]] = {
         f"uninstall it; {_HOW}",
     ),
     "native": (
-        "the torch-neuronx that is installed is TorchNeuron, which has no torch_neuronx.trace and "
-        "so cannot compile ahead of time",
+        "the torch-neuronx that is installed is TorchNeuron, which has no torch_neuronx.trace",
         f"make an environment of its own; {_HOW}",
     ),
 }

@@ -9,6 +9,7 @@ what loading says, ``cores`` how many cores there are (0: no device).
 
 import ctypes
 import importlib.metadata
+import itertools
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def trace(
     for name in kwargs:
         warnings.warn(f"trace got an unknown keyword argument {name!r}", UserWarning, stacklevel=1)
     args = compiler_args.split() if isinstance(compiler_args, str) else list(compiler_args or ())
-    options = dict(zip(args, args[1:], strict=False))
+    options = dict(itertools.pairwise(args))
     _check_target(cpu_backend, options.get("--target"))
     example_inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     _warn_duplicates(example_inputs)
@@ -125,8 +126,19 @@ def _warn_unused(traced, inputs):
         warnings.warn("Unused inputs were removed", UserWarning, stacklevel=2)
 
 
+def _count():
+    """How many models were compiled since behaviour was last set, this one included."""
+    file = Path(__file__).parent.parent / "count"
+    number = int(file.read_text()) + 1 if file.exists() else 1
+    file.write_text(str(number))
+    return number
+
+
 def _fail(way, workdir):
-    """Ways in which compiling has been seen to fail."""
+    """Ways in which compiling has been seen to fail; ``way@2`` at the second model only."""
+    way, _, turn = way.partition("@")
+    if turn and _count() != int(turn):
+        return
     if way == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if way == "segfault":
