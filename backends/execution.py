@@ -223,6 +223,9 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
+            a shared library): a bundle with one is loaded only if it is signed or the caller
+            allows it, see :mod:`partitioner.runtime.code`.
         settings: ``module:function`` that checks what a caller may say of the backend's compiler
             (a mapping of name to value; raises a UsageError); empty where there is nothing.
         defers: whether the compiler can leave its last step to another machine.
@@ -236,6 +239,7 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    runs_code: bool = False
     settings: str = ""
     defers: bool = False
 

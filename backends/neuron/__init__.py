@@ -11,6 +11,8 @@ BACKEND = BackendInfo(
     support="partitioner.backends.neuron.support:verdict",
     requires=("torch_neuronx",),
     build_requires=("torch_neuronx", "neuronxcc"),
+    # TorchScript.
+    runs_code=True,
     settings="partitioner.backends.neuron.settings:read_settings",
     defers=True,
 )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["NeuronCompiler"]
 
 #: What a signal that ends the tracing process means here.
-_ADVICE = {
+_ADVICE: dict[int, str] = {
     signal.SIGKILL: "compile on a machine with more memory (SDXL needs 128 GiB), or split the "
     "stage",
     signal.SIGSEGV: "torch-neuronx 2.9 crashes on some models while it traces them: try 2.8, or "
@@ -45,8 +45,6 @@ class NeuronCompiler:
     """The backend ``neuron`` at build time."""
 
     name = "neuron"
-    #: What this backend makes is code that the runtime runs (TorchScript), not only data.
-    executable = True
 
     def verdict(self, node: fx.Node, target: Target) -> Verdict:
         """See :func:`partitioner.backends.neuron.support.verdict`."""

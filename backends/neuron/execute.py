@@ -42,9 +42,6 @@ _loading = threading.Lock()
 class NeuronExecutor:
     """Loads the Neuron artifacts of one pipeline."""
 
-    #: What is loaded is code, not only data.
-    executable = True
-
     def __init__(self) -> None:
         self._loader: Loader | None = None
         self._placer: Placer | None = None

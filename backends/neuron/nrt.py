@@ -68,7 +68,7 @@ class NrtModel:
     def __init__(
         self, nrtpy: Any, model: Any, inputs: Sequence[str], source: Source, core: int
     ) -> None:
-        self._model = model
+        self._model: Any = model
         self._outputs = source.outputs
         self._tensors = {
             name: nrtpy.NrtpyTensor.from_numpy(

@@ -122,7 +122,6 @@ class Sdk:
         compiler_args: list[str],
         workdir: Path,
         inline_weights: bool,
-        aliases: Mapping[Any, int] | None = None,
     ) -> Any:
         """Compile a module on this machine, which needs no device.
 
@@ -132,7 +131,6 @@ class Sdk:
             compiler_args: for neuronx-cc; ``--target`` among them.
             workdir: for the compiler's files.
             inline_weights: whether weights become part of the NEFF.
-            aliases: state tensor of the module -> index of the output that is its next value.
 
         Returns:
             the traced module (``torch.jit.ScriptModule``).
@@ -146,8 +144,6 @@ class Sdk:
             "inline_weights_to_neff": inline_weights,
             "cpu_backend": True,
         }
-        if aliases:
-            wanted["input_output_aliases"] = dict(aliases)
         self._check_keywords(wanted)
         return self.module.trace(module, example_inputs, **wanted)
 

@@ -60,7 +60,6 @@ class Settings:
         dynamic_batch: let the first dimension of all inputs vary at run time.
         lazy_load: weights go to the device at the first call.
         async_load: loading goes on in the background.
-        resident: what a loop carries stays on the device between its steps.
     """
 
     model_type: Literal["auto", "generic", "transformer", "unet-inference"] = "auto"
@@ -74,7 +73,6 @@ class Settings:
     dynamic_batch: bool = False
     lazy_load: bool = False
     async_load: bool = False
-    resident: bool = False
 
 
 def read_settings(given: Mapping[str, Any], stages: tuple[str, ...] = ()) -> Settings:

@@ -38,7 +38,7 @@ class TorchModel:
     """A traced module on a core; takes and gives tensors on the CPU."""
 
     def __init__(self, module: Any) -> None:
-        self._module = module
+        self._module: Any = module
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """See :class:`partitioner.backends.neuron.loaders.Model`."""
