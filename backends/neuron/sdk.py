@@ -32,6 +32,7 @@ __all__ = [
     "Sdk",
     "find_kind",
     "import_sdk",
+    "namesake",
     "override_platform",
     "placed_on",
     "require_trace",
@@ -200,6 +201,15 @@ def require_trace() -> None:
     if kind in _OTHERS:
         what, advice = _OTHERS[kind]
         raise MissingDependencyError(what, advice=advice)
+
+
+def namesake() -> str:
+    """What is installed under the name and cannot compile ahead of time, with what to do; or ""."""
+    kind = find_kind()
+    if kind in ("none", "xla"):
+        return ""
+    what, advice = _OTHERS[kind]
+    return f"{what}: {advice}"
 
 
 def import_sdk() -> Sdk:

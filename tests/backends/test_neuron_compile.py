@@ -349,6 +349,37 @@ def test_weights_outside_of_the_neff_are_moved_to_the_core(
     assert "moved to the device" in made.options["warnings"][0]
 
 
+def test_the_loader_without_torch(
+    standin: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nrtpy
+
+    made = files.compile(tmp_path)
+    monkeypatch.setenv("PARTITIONER_NEURON_LOADER", "nrtpy")
+    nrtpy.cores.clear()
+    with pytest.warns(RuntimeWarning, match="experimental"):
+        executable = NeuronExecutor().load(files.artifact(made), DeviceOptions(mode="throughput"))
+    assert [0, 1] == nrtpy.cores
+    inputs = files.inputs()
+    (result,) = executable(*inputs)
+    expected = sum(float(array.sum()) for array in inputs)
+    np.testing.assert_allclose(result, np.full(result.shape, expected), rtol=1e-5)
+    separate = files.compile(tmp_path / "separate", settings={"neuron": {"weights": "separate"}})
+    with (
+        pytest.warns(RuntimeWarning, match="experimental"),
+        pytest.raises(IncompatibleBundleError, match="inlined weights only"),
+    ):
+        NeuronExecutor().load(files.artifact(separate), DeviceOptions())
+
+
+def test_a_loader_that_there_is_not(
+    made: Any, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTITIONER_NEURON_LOADER", "tensorrt")
+    with pytest.raises(UsageError, match="PARTITIONER_NEURON_LOADER is 'tensorrt'"):
+        NeuronExecutor().load(files.artifact(made), DeviceOptions())
+
+
 def change(made: Any, **fields: Any) -> Any:
     return replace(made, options={**made.options, **fields})
 

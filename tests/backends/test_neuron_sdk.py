@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from partitioner.backends.neuron.sdk import OVERRIDE, find_kind, import_sdk, override_platform
+from partitioner.backends.neuron.sdk import (
+    OVERRIDE,
+    find_kind,
+    import_sdk,
+    namesake,
+    override_platform,
+)
 from partitioner.errors import BackendError, MissingDependencyError
 from tests.neuron_standin import BEFORE_STABLE, NATIVE, OLD, STUB, XLA, behave, install
 
@@ -40,6 +46,8 @@ def test_what_has_the_name_and_cannot_trace(
         assert kind == find_kind()
         with pytest.raises(MissingDependencyError) as caught:
             import_sdk()
+        # For `partition doctor`.
+        assert what in namesake()
     assert what in caught.value.what
     assert advice in str(caught.value.advice)
     assert XLA in str(caught.value.advice)
@@ -64,7 +72,7 @@ def test_a_module_without_trace_is_no_release_on_xla_whatever_its_version(
 
 def test_the_release_on_xla(tmp_path: Path) -> None:
     with install(tmp_path):
-        assert "xla" == find_kind()
+        assert ("xla", "") == (find_kind(), namesake())
         override_platform("trn1")
         assert {"torch-neuronx": XLA, "neuronx-cc": "2.27.5334.0"}.items() <= (
             import_sdk().versions.items()

@@ -21,7 +21,7 @@ SITE = Path(__file__).parent / "site"
 XLA, NATIVE, STUB = "2.9.0.2.15.32035", "2.13.3.0", "1.0"
 OLD, BEFORE_STABLE = "1.13.1.1.12.0", "2.7.0.2.8.6734"
 
-_MODULES = ("torch_neuronx", "neuronxcc")
+_MODULES = ("torch_neuronx", "neuronxcc", "nrtpy")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ what loading says, ``cores`` how many cores there are (0: no device).
 import ctypes
 import importlib.metadata
 import itertools
+import json
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ def trace(
     _fail(_setting("fail"), workdir)
     lnc = int(options.get("--lnc", 1))
     build = importlib.metadata.version("neuronx-cc").encode()
-    made = neff(tarball(repr(args).encode()), build=build, lnc=lnc)
+    made = neff(tarball(_program(func, example_inputs, args)), build=build, lnc=lnc)
     (workdir / "graph.neff").write_bytes(made)
     module = _Compiled(func, made)
     with torch.no_grad(), warnings.catch_warnings():
@@ -86,6 +87,15 @@ def trace(
         traced = torch.jit.trace(module, example_inputs, check_trace=False)
     _warn_unused(traced, example_inputs)
     return traced
+
+
+def _program(func, inputs, args):
+    """Stands for instructions: which tensors there are."""
+    with torch.no_grad():
+        results = func(*inputs)
+    results = results if isinstance(results, tuple) else (results,)
+    shapes = [list(one.shape) for one in results]
+    return json.dumps({"args": args, "inputs": len(inputs), "outputs": shapes}).encode()
 
 
 class _Compiled(torch.nn.Module):
