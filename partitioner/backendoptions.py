@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ from partitioner.backends import find_backend
 from partitioner.errors import UsageError
 
 if TYPE_CHECKING:
+    from partitioner.plan import Plan
     from partitioner.targets import Target
 
-__all__ = ["BackendOptions", "check_options", "parse_options"]
+__all__ = ["BackendOptions", "check_options", "check_stages", "parse_options"]
 
 #: backend -> name -> value.
 BackendOptions = Mapping[str, Mapping[str, Any]]
@@ -51,3 +53,22 @@ def check_options(options: BackendOptions, target: Target) -> None:
                 advice=f"it has: {', '.join(target.backends)}",
             )
         find_backend(backend).check_settings(own)
+
+
+def check_stages(options: BackendOptions, plan: Plan) -> None:
+    """See that the stages which have options of their own are stages of the plan's segments.
+
+    Raises:
+        UsageError: one is not.
+    """
+    stages = list(dict.fromkeys(s for info in plan.segments.values() for s in info.stages))
+    for backend, own in options.items():
+        for key in own:
+            stage = key.rpartition(".")[0]
+            if not stage or stage in stages:
+                continue
+            near = difflib.get_close_matches(stage, stages, 1)
+            raise UsageError(
+                f"there is no stage {stage!r} for the option {backend}.{key}",
+                advice=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(stages)}",
+            )

@@ -334,6 +334,7 @@ class _Search:
             self.layout,
             self.writer,
             self.folder,
+            target=self.prepared.target,
         )
         ops = ops_of(segment)
         wrong: dict[int, WrongValue] = {}

@@ -22,7 +22,7 @@ from partitioner.artifacts.manifest import (
     Tolerance,
 )
 from partitioner.artifacts.writer import BundleWriter, as_output_errors
-from partitioner.backendoptions import BackendOptions, check_options
+from partitioner.backendoptions import BackendOptions, check_options, check_stages
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
@@ -200,6 +200,7 @@ def build(
             observers=observers,
             phase=phase,
         )
+        check_stages(backend_options or {}, prepared.planned.plan)
         if tune:
             with phase("tune"):
                 prepared = tune_plan(prepared, timeout_s, phase.tell)

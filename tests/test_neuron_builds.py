@@ -129,6 +129,20 @@ def test_options_are_looked_at_before_the_work(
         )
 
 
+def test_options_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(
+            Pipeline(),
+            EXAMPLE,
+            target="inf2",
+            defer_compile=True,
+            backend_options={"neuron": {"decodr.optlevel": 1}},
+            output=tmp_path / "b",
+        )
+    assert "no stage 'decodr'" in caught.value.what
+    assert "did you mean 'decoder'?" == caught.value.advice
+
+
 # --- with one -----------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ class NeuronExecutor:
     def __init__(self) -> None:
         self._loader: Loader | None = None
         self._placer: Placer | None = None
+        self._devices = find_devices()
 
     def load(self, artifact: ArtifactFiles, device: DeviceOptions) -> NeuronExecutable:
         """Check the artifact, bring it to its cores, and run it there once.
@@ -64,10 +65,9 @@ class NeuronExecutor:
             raise BundleError("a Neuron artifact without a graph", where=where)
         record = read_record(artifact.options, len(info.inputs), len(info.outputs), where)
         neff = find_neff(artifact.graph)
-        devices = find_devices()
-        check_neff(neff.header, record, devices, os.environ, where)
+        check_neff(neff.header, record, self._devices, os.environ, where)
         if self._placer is None:
-            cores = visible_cores(os.environ, devices, record.lnc)
+            cores = visible_cores(os.environ, self._devices, record.lnc)
             self._placer = Placer(cores, device.mode)
         if self._loader is None:
             self._loader = find_loader()
