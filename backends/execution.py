@@ -24,6 +24,7 @@ from partitioner.errors import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from partitioner.artifacts.manifest import Requirement
     from partitioner.hostops import HostOp
     from partitioner.plan import SegmentInfo
     from partitioner.specs import TensorSpec
@@ -223,6 +224,9 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        requirements: ``module:function`` that says what artifacts need of a host (build time):
+            called with their graphs' files, it gives :class:`partitioner.artifacts.manifest.\
+Requirement`; empty where they need nothing but ``requires``.
         runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
             a shared library): a bundle with one is loaded only if it is signed or the caller
             allows it, see :mod:`partitioner.runtime.code`.
@@ -239,6 +243,7 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    requirements: str = ""
     runs_code: bool = False
     settings: str = ""
     defers: bool = False
@@ -250,13 +255,21 @@ class BackendInfo:
             IncompatibleBundleError: this version runs nothing of this backend.
             MissingDependencyError: a library it needs is not installed.
         """
+        self.check_runnable()
+        return cast("Executor", _import(self.executor)())
+
+    def check_runnable(self) -> None:
+        """Refuse a backend whose artifacts cannot be run here. Imports nothing.
+
+        Raises:
+            as :meth:`make_executor`.
+        """
         if not self.executor:
             raise IncompatibleBundleError(
                 f"this version does not run what is compiled for the backend {self.name!r}",
                 advice="use a newer version, or a bundle for another target",
             )
         self._check_requires()
-        return cast("Executor", _import(self.executor)())
 
     def make_compiler(self) -> Any:
         """Import and make the compiler (build time; imports what it needs, torch for one).
@@ -294,6 +307,14 @@ class BackendInfo:
                 f"planning for backend {self.name!r} needs {error.name}",
                 advice="pip install 'partitioner[build]'",
             ) from error
+
+    def required_by(self, graphs: Sequence[Path]) -> Sequence[Requirement]:
+        """What artifacts need of a host that runs them (build time).
+
+        Args:
+            graphs: the files of their graphs.
+        """
+        return _import(self.requirements)(graphs) if self.requirements else ()
 
     def check_settings(self, given: Mapping[str, Any]) -> None:
         """See whether the compiler knows what a caller says of it.

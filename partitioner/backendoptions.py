@@ -40,17 +40,19 @@ def parse_options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check_options(options: BackendOptions, target: Target) -> None:
+def check_options(options: BackendOptions, targets: Sequence[Target]) -> None:
     """Before the work, not after it.
 
     Raises:
-        UsageError: of a backend that the target does not have, or one that has no such option.
+        UsageError: of a backend that none of the targets has, or one that has no such option.
     """
+    known = list(dict.fromkeys(name for target in targets for name in target.backends))
     for backend, own in options.items():
-        if backend not in target.backends:
+        if backend not in known:
+            names = ", ".join(target.name for target in targets)
             raise UsageError(
-                f"target {target.name!r} has no backend {backend!r} that could have options",
-                advice=f"it has: {', '.join(target.backends)}",
+                f"no target of {names} has a backend {backend!r} that could have options",
+                advice=f"they have: {', '.join(known)}",
             )
         find_backend(backend).check_settings(own)
 

@@ -1,14 +1,16 @@
-"""The way of a build: capture, passes, plan, compile, parity, bundle."""
+"""The way of a build: capture, passes, plan, compile, parity, bundle.
+
+A bundle for several targets has a member for each, and one with batch sizes for each of these, too.
+The pipeline is captured once for all targets; all that comes after is done for each member, into
+one directory, so that equal blobs are there once.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +18,30 @@ import numpy.typing as npt
 
 from partitioner.artifacts.manifest import (
     Artifact,
-    ConstantRef,
     Manifest,
     ParitySample,
     Tolerance,
 )
-from partitioner.artifacts.writer import BundleWriter, as_output_errors
+from partitioner.artifacts.writer import BundleWriter
 from partitioner.backendoptions import BackendOptions, check_options, check_stages
-from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
-from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
+from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
 from partitioner.buffers import measure
-from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.compiling import Compilation, SegmentCompiler, moved
-from partitioner.eager import EagerSegment
+from partitioner.capture import Captured
 from partitioner.frontend import (
-    PARITY_SEED,
-    Case,
-    Prepared,
+    capture_variants,
     compress,
-    example_request,
     prepare,
     require_backends,
-    target_of,
+    targets_of,
 )
 from partitioner.frontend import tune as tune_plan
-from partitioner.parity import (
-    Checked,
-    check_outputs,
-    check_segments,
-    keep_evidence,
-    write_sample,
-)
-from partitioner.passes.pipeline import (
-    DEFAULT,
-    dump_to,
-)
-from partitioner.plan import Plan
+from partitioner.job import Job
+from partitioner.passes.pipeline import DEFAULT, Observer, dump_to
+from partitioner.phases import Phases, Progress, working_directory
 from partitioner.planning.overrides import Overrides
-from partitioner.planning.plan import Planned
-from partitioner.planning.segments import Segment
 from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
-from partitioner.program import Program
 from partitioner.recording import (
     check_labels,
     label_of,
@@ -68,18 +51,15 @@ from partitioner.recording import (
     toolchain,
     variants_of,
 )
-from partitioner.runtime.runner import Run
-from partitioner.runtime.schedule import schedule
+from partitioner.requirements import requirements_of
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
-from partitioner.weights import MappedBlobs, lay_out
+from partitioner.targets.choice import naming_target
+from partitioner.weights import Known, MappedBlobs
 
 __all__ = ["BuildResult", "Progress", "build"]
 
 Array = npt.NDArray[Any]
-
-#: Called with (phase, done, total); phases are those of the module's first line.
-Progress = Callable[[str, int, int], None]
 
 CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
 
@@ -94,7 +74,8 @@ class BuildResult:
     Attributes:
         path: of the bundle.
         digest: its identity.
-        report: loops found, what passes did, errors of parity, seconds of each phase.
+        report: loops found, what passes did, errors of parity, seconds of each phase. Where there
+            are several targets, ``members`` has all but the seconds, by target.
     """
 
     path: Path
@@ -106,7 +87,7 @@ def build(
     module: Any,
     example_inputs: Mapping[str, Any],
     *,
-    target: str | Target = "cpu",
+    target: str | Target | Sequence[str | Target] = "cpu",
     backends: Sequence[str] | None = None,
     overrides: Overrides | None = None,
     output: str | os.PathLike[str],
@@ -131,6 +112,8 @@ def build(
     defer_compile: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    batch: Sequence[int] = (),
+    batched: Sequence[str] | None = None,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -139,8 +122,8 @@ def build(
         example_inputs: argument name -> tensor (or dict, list, dataclass of tensors). What is not
             a tensor is an option.
         target: a name of ``partition targets``, or a target of your own from
-            :func:`partitioner.targets.find_target`.
-        backends: instead of the target's own, in order of preference.
+            :func:`partitioner.targets.find_target`; or several, for one bundle that runs on each.
+        backends: instead of each target's own, in order of preference.
         overrides: stages and ops that go to a backend whatever the estimate says.
         output: the bundle's directory; must not exist unless ``overwrite``.
         inputs: how an input is made, where it is more than an array.
@@ -171,56 +154,180 @@ def build(
             ``partition compile``; the bundle cannot be loaded before.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
+        batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
+            share their weights; see ``docs/batches.md``.
+        batched: the inputs that have a row for each request; all of them by default.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
-    hardware = target_of(target, backends)
-    require_backends(hardware, deferred=defer_compile)
-    check_options(backend_options or {}, hardware)
+    targets = targets_of(target, backends)
+    for hardware in targets:
+        require_backends(hardware, deferred=defer_compile)
+    check_options(backend_options or {}, targets)
     check_limits(accuracy_budget, tolerance)
     label = name or label_of(module)
     check_labels(label, version)
-    phase = _Phases(progress)
-    with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
-        observers = [dump_to(Path(dump_passes))] if dump_passes else []
+    phase = Phases(progress)
+    settings = _Settings(
+        module,
+        example_inputs,
+        prepare_with={
+            "overrides": overrides,
+            "inputs": inputs,
+            "stages": stages,
+            "options": options,
+            "variants": variants,
+            "passes": passes,
+            "precision": precision,
+            "verify_passes": verify_passes,
+        },
+        label=label,
+        version=version,
+        tune=tune,
+        accuracy_budget=accuracy_budget,
+        parity=parity,
+        tolerance=tolerance,
+        dump_passes=None if dump_passes is None else Path(dump_passes),
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        log=None if log is None else Path(log),
+        several=len(targets) > 1,
+        backend_options=backend_options or {},
+        defer_compile=defer_compile,
+    )
+    sizes = check_sizes(batch)
+    names = row_inputs(example_inputs, batched) if sizes else ()
+    reports: dict[str, dict[str, Any]] = {}
+    with BundleWriter(output, overwrite=overwrite) as writer:
+        with phase("capture"):
+            if sizes:
+                buckets = make_buckets(settings.capture, example_inputs, names, sizes)
+            else:
+                captures = tuple(settings.capture(example_inputs))
+                buckets = (Bucket(dict(example_inputs), captures, None),)
+        known = Known()
+        for hardware, bucket in itertools.product(targets, buckets):
+            label = _label(hardware, bucket, settings, len(sizes))
+            phase.target = label
+            with naming_target(hardware.name if settings.several else ""):
+                reports[label] = _add_member(settings, hardware, bucket, writer, phase, known)
+        digest = writer.publish()
+    report = {"members": reports} if len(reports) > 1 else reports[label]
+    return BuildResult(writer.path, digest, {**report, "seconds": phase.seconds})
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a build was asked for, but the targets. Fields as the arguments of :func:`build`.
+
+    Attributes:
+        prepare_with: arguments of :func:`prepare`.
+        label: the name.
+        several: whether there are several targets.
+    """
+
+    module: Any
+    example_inputs: Mapping[str, Any]
+    prepare_with: Mapping[str, Any]
+    label: str
+    version: str
+    tune: bool
+    accuracy_budget: float | None
+    parity: bool
+    tolerance: float | None
+    dump_passes: Path | None
+    timeout_s: float
+    memory_bytes: int | None
+    log: Path | None
+    several: bool
+    backend_options: BackendOptions
+    defer_compile: bool
+
+    @property
+    def recorded_options(self) -> dict[str, Any]:
+        """What the manifest's options say of backends' compilers, if anything."""
+        return {"backend_options": self.backend_options} if self.backend_options else {}
+
+    @property
+    def precision(self) -> Precision | None:
+        return self.prepare_with["precision"]
+
+    def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
+        """How far results may be off: as asked for, else by the target and what rounds."""
+        # Of what the segments compute in, which may be less than what was asked for.
+        computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
+        rounding = max(tolerance_of(self.precision), self.accuracy_budget or 0.0, *computed)
+        allowed = max(target.relative, rounding)
+        return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
+
+    def dump_for(self, member: str) -> list[Observer]:
+        """What writes the program after each pass, if that is wanted."""
+        return [] if self.dump_passes is None else [dump_to(self.dump_passes / member)]
+
+    def capture(self, example_inputs: Mapping[str, Any]) -> list[Captured]:
+        """The pipeline, captured on example inputs; each variant of it."""
+        wanted = {name: self.prepare_with[name] for name in ("inputs", "stages")}
+        options, variants = self.prepare_with["options"], self.prepare_with["variants"]
+        return capture_variants(self.module, example_inputs, options, variants, **wanted)
+
+
+def _label(target: Target, bucket: Bucket, settings: _Settings, sizes: int) -> str:
+    """What tells a member from the others; nothing if there is but one."""
+    parts = [target.name] if settings.several else []
+    parts += [f"batch={bucket.rows}"] if sizes > 1 else []
+    return " ".join(parts)
+
+
+def _add_member(
+    settings: _Settings,
+    hardware: Target,
+    bucket: Bucket,
+    writer: BundleWriter,
+    phase: Phases,
+    known: Known,
+) -> dict[str, Any]:
+    """Build for one target and batch.
+
+    Args:
+        known: weights that earlier members have written.
+
+    Returns:
+        the report.
+    """
+    example_inputs = bucket.example_inputs
+    with working_directory() as workdir:
         prepared = prepare(
-            module,
+            settings.module,
             example_inputs,
             target=hardware,
-            overrides=overrides,
-            inputs=inputs,
-            stages=stages,
-            options=options,
-            variants=variants,
-            passes=passes,
-            precision=precision,
-            verify_passes=verify_passes,
-            observers=observers,
+            observers=settings.dump_for(phase.target),
             phase=phase,
+            captures=bucket.captures,
+            **settings.prepare_with,
         )
-        check_stages(backend_options or {}, prepared.planned.plan)
-        if tune:
+        prepared = replace(prepared, rows=bucket.rows)
+        check_stages(settings.backend_options, prepared.planned.plan)
+        if settings.tune:
             with phase("tune"):
-                prepared = tune_plan(prepared, timeout_s, phase.tell)
-        if accuracy_budget is not None:
+                prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
+        if settings.accuracy_budget is not None:
             with phase("compress"):
-                prepared = compress(prepared, example_inputs, accuracy_budget)
-        planned, cases = prepared.planned, prepared.cases
+                prepared = compress(prepared, example_inputs, settings.accuracy_budget)
         compile_options = CompileOptions(
             workdir,
             writer.blobs_dir,
-            timeout_s,
-            memory_bytes,
-            Path(log) if log else None,
-            hint_for(hardware, precision),
+            settings.timeout_s,
+            settings.memory_bytes,
+            settings.log,
+            hint_for(hardware, settings.precision),
             target=hardware,
-            defer=defer_compile,
-            settings=backend_options or {},
+            defer=settings.defer_compile,
+            settings=settings.backend_options,
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = _Job(module, example_inputs, prepared, writer, mapped)
+        job = Job(settings.module, bucket, prepared, writer, mapped, known)
         with phase("compile"):
             compilation = job.compile(compile_options, phase)
             artifacts, prepared = compilation.artifacts, job.prepared
@@ -231,21 +338,16 @@ def build(
             stop_worker()
         samples: list[ParitySample | None] = [None] * len(cases)
         errors: dict[str, Any] = {}
-        if parity:
+        if settings.parity:
             with phase("parity"):
-                # Of what the segments compute in, which may be less than what was asked for.
-                computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
-                rounding = max(tolerance_of(precision), accuracy_budget or 0.0, *computed)
-                allowed = max(hardware.relative, rounding)
-                relative = allowed if tolerance is None else tolerance
-                limit = Tolerance(relative, hardware.absolute)
+                limit = settings.tolerance_on(hardware, artifacts)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
             job.drop_unread(artifacts)
             report = report_of(prepared, compilation)
             manifest = Manifest(
-                name=label,
-                version=version,
+                name=settings.label,
+                version=settings.version,
                 target=hardware.name,
                 inputs=prepared.program.inputs,
                 outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
@@ -260,203 +362,18 @@ def build(
                     "passes": prepared.passes,
                     "target": hardware.name,
                     "placement": prepared.recipe,
-                    "accuracy_budget": accuracy_budget,
-                    **({"backend_options": backend_options} if backend_options else {}),
+                    "accuracy_budget": settings.accuracy_budget,
+                    **settings.recorded_options,
                 },
                 report=report,
-                variants=variants_of(cases, constants, samples) if variants else (),
+                variants=(
+                    variants_of(cases, constants, samples)
+                    if settings.prepare_with["variants"]
+                    else ()
+                ),
                 memory=measure(planned.plan),
+                requirements=requirements_of(hardware, artifacts, writer.blob_path),
+                batch=bucket.batch,
             )
-            digest = writer.commit(manifest)
-    return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
-
-
-# --- phases -------------------------------------------------------------------------------------
-
-
-class _Phases:
-    """Times phases and tells about them."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-        self.name = ""
-
-    @contextmanager
-    def __call__(self, name: str) -> Generator[None, None, None]:
-        self.name = name
-        self.tell(0, 1)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        self.tell(1, 1)
-
-    def tell(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(self.name, done, total)
-
-
-@contextmanager
-def _workdir(writer: BundleWriter) -> Generator[Path, None, None]:
-    """A directory for files on the way, gone at the end whatever happens."""
-    path = Path(tempfile.mkdtemp(prefix="partitioner-"))
-    try:
-        with as_output_errors(path):
-            yield path
-    except BaseException as error:
-        # Whatever ends the build from outside must not leave a compiler running.
-        if not isinstance(error, Exception):
-            stop_worker()
-        raise
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@dataclass
-class _Job:
-    """What the later phases of one build share."""
-
-    module: Any
-    example_inputs: Mapping[str, Any]
-    prepared: Prepared
-    writer: BundleWriter
-    mapped: MappedBlobs
-    #: Blobs of weights; blobs of constants that the plan itself reads.
-    laid_out: set[str] = field(default_factory=set[str])
-    kept: set[str] = field(default_factory=set[str])
-
-    @property
-    def program(self) -> Program:
-        return self.prepared.program
-
-    @property
-    def planned(self) -> Planned:
-        return self.prepared.planned
-
-    def compile(self, options: CompileOptions, phase: _Phases) -> Compilation:
-        """Write the weights, then compile every segment."""
-        prepared = self.prepared
-        compiler = SegmentCompiler(
-            prepared.target, prepared.judges, prepared.compilers, self.writer
-        )
-        constants = self.program.constants
-        layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
-        self.laid_out = {ref.blob for ref in layout.values()}
-        self._map_weights(layout)
-        done = compiler.compile(self.planned, constants, layout, options, phase.tell)
-        self.prepared = moved(prepared, done.backends)
-        return done
-
-    def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
-        """Read the weights from their blobs from now on, so that folded copies can go."""
-        for name, ref in layout.items():
-            tensor = self.program.constants[name]
-            self.program.constants[name] = self.mapped.tensor(ref, tensor)
-
-    def drop_unread(self, artifacts: Mapping[str, Artifact]) -> None:
-        """Take out weights that are part of what was compiled, and that nothing else reads."""
-        read = {digest for artifact in artifacts.values() for digest in artifact.weights}
-        for digest in self.laid_out - read - self.kept:
-            self.writer.drop(digest)
-
-    def write_constants(self, case: Case) -> dict[str, ConstantRef]:
-        """Tables and initial values: the constants that the plan itself reads."""
-        names = self.planned.constants
-        tensors = {name: case.tensors[value] for value, name in names.items()}
-        layout = lay_out(tensors, tensors, self.writer)
-        self.kept |= {ref.blob for ref in layout.values()}
-        return {value: layout[name] for value, name in names.items()}
-
-    # --- parity ---
-
-    def check(
-        self, artifacts: Mapping[str, Artifact], tolerance: Tolerance
-    ) -> tuple[list[ParitySample | None], dict[str, Any]]:
-        """Segments against torch, then the whole of every variant against the eager pipeline."""
-        evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
-        cases = self.prepared.cases
-        executables: dict[str, Executable] = {}
-        samples: list[ParitySample | None] = []
-        errors: dict[str, Any] = {}
-        try:
-            for case in cases:
-                given, values = example_request(self.prepared, case, self.example_inputs)
-                expected = self._run_eager(case, given, values)
-                executables = executables or self._load(artifacts)
-                checked = Checked()
-                if not samples:
-                    checked = check_segments(
-                        self.planned,
-                        self.program.constants,
-                        executables,
-                        values,
-                        tolerance,
-                        evidence,
-                        self.mapped.release,
-                    )
-                    errors["segments"] = checked.errors
-                actual = Run(executables, schedule(case.plan), values).run()
-                found = self._compare(expected, actual, case.plan, tolerance, evidence)
-                errors.setdefault("outputs", found[1])
-                if len(cases) > 1:
-                    errors.setdefault("variants", []).append({**case.choice, "outputs": found[1]})
-                kept = {n: a for n, a in given.items() if self._is_kept(n)}
-                samples.append(
-                    write_sample(self.writer, PARITY_SEED, kept, found[0], checked, tolerance)
-                )
-        finally:
-            for executable in executables.values():
-                executable.close()
-        return samples, errors
-
-    def _compare(
-        self,
-        expected: Mapping[str, Array],
-        actual: Mapping[str, Array],
-        plan: Plan,
-        tolerance: Tolerance,
-        evidence: Any,
-    ) -> tuple[dict[str, Any], dict[str, float]]:
-        inexact = {n for n, v in plan.outputs.items() if None in plan.values[v].shape}
-        return check_outputs(expected, actual, inexact, tolerance, evidence)
-
-    def _is_kept(self, name: str) -> bool:
-        drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
-        return name not in drawn and name in self.planned.plan.inputs
-
-    def _run_eager(
-        self, case: Case, given: Mapping[str, Array], values: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        drawn = {
-            draw.placeholder: values[own.value]
-            for sequence, group in zip(case.draws, case.plan.draws, strict=True)
-            for draw, own in zip(sequence.draws, group.draws, strict=True)
-        }
-        return run_eager(
-            self.module,
-            self.example_inputs,
-            options=case.options,
-            values=given,
-            drawn=drawn_in_order(case.draws, drawn),
-        )
-
-    def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
-        # Low memory: the eager pipeline's weights are still there.
-        device = DeviceOptions(
-            memory="low", host_ops=tuple(self.program.host_ops.values()), cache=False
-        )
-        loaded: dict[str, Executable] = {}
-        for name, artifact in artifacts.items():
-            info, segment = self.planned.plan.segments[name], self.planned.segments[name]
-            if artifact.is_deferred and isinstance(segment, Segment):
-                loaded[name] = EagerSegment(segment, self.program.constants, info)
-                continue
-            files = ArtifactFiles(
-                graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
-                blobs_dir=self.writer.blobs_dir,
-                weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
-                options=artifact.options,
-                info=info,
-            )
-            loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
-        return loaded
+            writer.add_member(manifest, machine=next(iter(hardware.machine), ""))
+    return {**report, "parity": errors}

@@ -20,8 +20,10 @@ from typing import Any
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.codec import encode
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.jsontext import dumps
 from partitioner.artifacts.manifest import Artifact, Manifest
+from partitioner.artifacts.oci import BLOBS
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
@@ -70,7 +72,7 @@ def finish_bundle(
     """Compile what is missing in a bundle.
 
     Args:
-        path: the bundle.
+        path: the bundle; all its members are finished.
         output: where the finished one goes; the bundle itself is replaced without it.
         timeout_s, memory_bytes: what compiling one segment may take.
         log: a file for the compilers' output; kept only if given.
@@ -83,30 +85,40 @@ def finish_bundle(
         CompileError: a segment cannot be compiled; what was compiled before it is kept.
         OutputError: the finished bundle cannot be written.
     """
-    bundle = Bundle.open(path, "always")
-    missing = deferred_segments(bundle.manifest)
+    index = BundleIndex.open(path, "always")
+    members = [(member, index.bundle(member)) for member in index.here]
+    missing = [(b, name) for _, b in members for name in deferred_segments(b.manifest)]
     if not missing:
-        return Finished(bundle.path, bundle.digest, (), (), {})
-    target = Path(output).absolute() if output is not None else bundle.path
+        return Finished(index.path, index.digest, (), (), {})
+    target = Path(output).absolute() if output is not None else index.path
     options = CompileOptions(
-        Path(), bundle.blobs_dir, timeout_s, memory_bytes, Path(log) if log else None
+        Path(), index.path / BLOBS, timeout_s, memory_bytes, Path(log) if log else None
     )
-    work = _Work(bundle, target.with_name(f"{target.name}.compiling"), options)
-    done: dict[str, _Made] = {}
-    for count, name in enumerate(missing):
+    work = _Work(target.with_name(f"{target.name}.compiling"), options)
+    done: dict[tuple[str, str], _Made] = {}
+    for count, (bundle, name) in enumerate(missing):
         if progress is not None:
             progress(count, len(missing))
-        done[name] = work.make(name)
-    with BundleWriter(target, overwrite=overwrite or target == bundle.path) as writer:
-        digest = writer.commit(_manifest(bundle, done, writer))
+        done[bundle.image.digest, name] = work.make(bundle, name)
+    with BundleWriter(target, overwrite=overwrite or target == index.path) as writer:
+        for member, bundle in members:
+            own = {n: made for (image, n), made in done.items() if image == member.image.digest}
+            manifest = _manifest(bundle, own, writer)
+            writer.add_member(manifest, member.labels, member.machine)
+        digest = writer.publish()
     shutil.rmtree(work.folder, ignore_errors=True)
     return Finished(
         target,
         digest,
-        tuple(name for name in missing if not done[name].resumed),
-        tuple(name for name in missing if done[name].resumed),
-        {name: made.warnings for name, made in done.items() if made.warnings},
+        _names(done, resumed=False),
+        _names(done, resumed=True),
+        {name: made.warnings for (_, name), made in done.items() if made.warnings},
     )
+
+
+def _names(done: Mapping[tuple[str, str], _Made], *, resumed: bool) -> tuple[str, ...]:
+    found = [name for (_, name), made in done.items() if made.resumed == resumed]
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -124,24 +136,23 @@ class _Made:
 
 
 class _Work:
-    """Compiles segments of one bundle, each kind of segment once."""
+    """Compiles segments, each kind of segment once."""
 
-    def __init__(self, bundle: Bundle, folder: Path, options: CompileOptions) -> None:
-        self.bundle = bundle
+    def __init__(self, folder: Path, options: CompileOptions) -> None:
         self.folder = folder
         self.options = options
         self._tools = toolchain()
         self._compilers: dict[str, Any] = {}
 
-    def make(self, name: str) -> _Made:
-        artifact = self.bundle.manifest.artifacts[name]
+    def make(self, bundle: Bundle, name: str) -> _Made:
+        artifact = bundle.manifest.artifacts[name]
         kept = self.folder / self._key(artifact)
         if (kept / "made.json").is_file():
             return self._read(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="job-") as job:
             try:
-                compiled = self._compile(name, artifact, Path(job))
+                compiled = self._compile(bundle, name, artifact, Path(job))
             except CompileError as error:
                 others = "; what was compiled before is kept, so run it again after that"
                 error.advice = f"{error.advice or 'see its log'}{others}"
@@ -149,14 +160,14 @@ class _Work:
             self._keep(compiled, kept)
         return self._read(kept, resumed=False)
 
-    def _compile(self, name: str, artifact: Artifact, job: Path) -> Any:
+    def _compile(self, bundle: Bundle, name: str, artifact: Artifact, job: Path) -> Any:
         if artifact.backend not in self._compilers:
             self._compilers[artifact.backend] = find_backend(artifact.backend).make_compiler()
-        sources = self.bundle.manifest.plan.segments[name].sources
+        sources = bundle.manifest.plan.segments[name].sources
         assert artifact.graph is not None
         return self._compilers[artifact.backend].finish(
-            self.bundle.blob_path(artifact.graph),
-            [self.bundle.blob_path(digest) for digest in artifact.weights],
+            bundle.blob_path(artifact.graph),
+            [bundle.blob_path(digest) for digest in artifact.weights],
             artifact.options,
             self.options,
             name,
@@ -188,9 +199,8 @@ def _manifest(bundle: Bundle, done: Mapping[str, _Made], writer: BundleWriter) -
     for name, made in done.items():
         graph = writer.add_file(made.graph, made.media_type).digest
         artifacts[name] = Artifact(artifacts[name].backend, graph, (), made.options)
-    finished = manifest.replace(
-        artifacts=artifacts, blobs=(), toolchain={**manifest.toolchain, **_compilers()}
-    )
+    tools = {**manifest.toolchain, **_compilers()} if done else manifest.toolchain
+    finished = manifest.replace(artifacts=artifacts, blobs=(), toolchain=tools)
     read = {found.decode() for found in _DIGEST.findall(finished.to_json())}
     for blob in manifest.blobs:
         if blob.digest in read:

@@ -37,11 +37,12 @@ from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
 from partitioner.precision import Precision, check_stages, for_target
 from partitioner.program import DrawSequence, Program
-from partitioner.runtime.draws import draw_noise
+from partitioner.runtime.draws import draw_noise, draw_rows
+from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
 from partitioner.targets.available import missing_backends, missing_to_build
-from partitioner.targets.choice import with_backends
+from partitioner.targets.choice import by_preference, with_backends
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning import tune as measure
 from partitioner.tuning.pieces import pieces_of
@@ -59,11 +60,13 @@ __all__ = [
     "PARITY_SEED",
     "Case",
     "Prepared",
+    "capture_variants",
     "compress",
     "example_request",
     "prepare",
     "require_backends",
     "target_of",
+    "targets_of",
     "tune",
     "tune_as",
 ]
@@ -118,6 +121,7 @@ class Prepared:
         trades: what compression found, by segment.
         tuned: what was measured, by piece of the plan that the estimates give.
         scale: the same as factors on the estimates.
+        rows: requests that it serves at once.
     """
 
     target: Target
@@ -131,6 +135,7 @@ class Prepared:
     trades: tuple[Trade, ...] = ()
     tuned: tuple[Tuned, ...] = ()
     scale: Scale | None = None
+    rows: int = 1
 
     @cached_property
     def compilers(self) -> dict[str, Any]:
@@ -203,12 +208,11 @@ def prepare(
     sequence = parse_pipeline(for_target(passes, hardware, precision))
     choices = [dict(variant) for variant in variants] or [{}]
     _check_variants(choices, example_inputs)
-    settings = [{**(options or {}), **choice} for choice in choices]
+    settings = _settings(options, choices)
     with phase("capture"):
-        captures = captures or [
-            capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
-            for setting in settings
-        ]
+        captures = captures or capture_variants(
+            pipeline, example_inputs, options, choices, inputs=inputs, stages=stages
+        )
     check_stages(sequence, precision, captures[0].program)
     with phase("passes"):
         checked = example_inputs if verify_passes else None
@@ -224,6 +228,32 @@ def prepare(
     planned = replace(planned, plan=cases[0].plan)
     text = format_pipeline(sequence)
     return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
+
+
+def capture_variants(
+    pipeline: Any,
+    example_inputs: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+    variants: Sequence[Mapping[str, Any]],
+    *,
+    inputs: Mapping[str, Image | Noise] | None = None,
+    stages: Mapping[str, str] | None = None,
+) -> list[Captured]:
+    """Capture a pipeline with the options of each variant, or once without any.
+
+    Raises:
+        as :func:`partitioner.capture.capture`.
+    """
+    return [
+        capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
+        for setting in _settings(options, variants or [{}])
+    ]
+
+
+def _settings(
+    options: Mapping[str, Any] | None, variants: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    return [{**(options or {}), **choice} for choice in variants]
 
 
 def tune(
@@ -288,6 +318,18 @@ def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Ta
     """
     found = find_target(target) if isinstance(target, str) else target
     return found if backends is None else with_backends(found, backends)
+
+
+def targets_of(
+    given: str | Target | Sequence[str | Target], backends: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """The targets of these names, in the order in which a host that can run several prefers them.
+
+    Raises:
+        UsageError: none, one twice, or as :func:`target_of`.
+    """
+    every = [given] if isinstance(given, str | Target) else list(given)
+    return by_preference([target_of(one, backends) for one in every])
 
 
 def require_backends(target: Target, *, deferred: bool = False) -> None:
@@ -356,7 +398,11 @@ def example_request(
     }
     values = {case.plan.inputs[n]: a for n, a in given.items() if n in case.plan.inputs}
     values |= {v: t.detach().contiguous().numpy() for v, t in case.tensors.items()}
-    noise = draw_noise(_Drawn(prepared.program.inputs, case.plan), PARITY_SEED, {})
+    drawn = _Drawn(prepared.program.inputs, case.plan)
+    if prepared.rows == 1:
+        noise = draw_noise(drawn, PARITY_SEED, {})
+    else:
+        noise = draw_rows(drawn, parity_seeds(PARITY_SEED, prepared.rows), {})
     # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
     values |= noise
     for name, value in case.plan.inputs.items():

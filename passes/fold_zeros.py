@@ -21,7 +21,13 @@ from torch.fx.node import map_arg
 
 from partitioner.passes.base import Pass
 from partitioner.passes.notes import note
-from partitioner.passes.ops import argument, is_constant_number, op_name, shape_of
+from partitioner.passes.ops import (
+    argument,
+    is_constant_number,
+    op_name,
+    shape_of,
+    taken_rows,
+)
 from partitioner.passes.rows import resized_args, resized_type, row_operands
 from partitioner.program import Program, TensorType, add_node, is_getitem, node_type
 
@@ -142,7 +148,7 @@ class _Folder:
 
     def _take(self, node: fx.Node, own: _Parts) -> None:
         """Slices and selections along the parts: each of the parts gives its own rows."""
-        rows = _taken_rows(node, sum(own.sizes))
+        rows = taken_rows(node, sum(own.sizes))
         taken: list[_Part] = []
         position = 0
         for part in own.parts:
@@ -427,14 +433,6 @@ def _contraction(node: fx.Node) -> tuple[int, int] | None:
         batched = len(shape_of(node.args[0])) == len(shape_of(node.args[1]))
         return (1, 0 if transposed else 1) if groups == 1 and batched else None
     return None
-
-
-def _taken_rows(node: fx.Node, size: int) -> range:
-    if op_name(node) == "select":
-        index = cast(int, node.args[2]) % size
-        return range(index, index + 1)
-    start, end, step = (argument(node, i, k) for i, k in ((2, "start"), (3, "end"), (4, "step")))
-    return range(*slice(start, end, step).indices(size))
 
 
 # --- the pass -----------------------------------------------------------------------------------

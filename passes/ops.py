@@ -9,7 +9,7 @@ from torch import fx
 
 from partitioner.program import TensorType
 
-__all__ = ["argument", "is_constant_number", "op_name", "shape_of"]
+__all__ = ["argument", "is_constant_number", "op_name", "shape_of", "taken_rows"]
 
 
 def op_name(node: fx.Node) -> str:
@@ -34,3 +34,12 @@ def shape_of(node: Any) -> tuple[int, ...]:
 def is_constant_number(value: Any, number: float) -> bool:
     """Whether an argument is this Python number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == number
+
+
+def taken_rows(node: fx.Node, size: int) -> range:
+    """Which of so many rows a ``slice`` or a ``select`` takes."""
+    if op_name(node) == "select":
+        index = cast(int, argument(node, 2, "index")) % size
+        return range(index, index + 1)
+    start, end, step = (argument(node, i, k) for i, k in ((2, "start"), (3, "end"), (4, "step")))
+    return range(*slice(start, end, step).indices(size))

@@ -35,6 +35,7 @@ PASSES: dict[str, str] = {
     "autocast": "partitioner.passes.autocast:Autocast",
     "batch-steps": "partitioner.passes.batch_steps:BatchSteps",
     "cancel-differences": "partitioner.passes.cancel_differences:CancelDifferences",
+    "cheapen-moves": "partitioner.passes.cheapen_moves:CheapenMoves",
     "eliminate-common": "partitioner.passes.eliminate_common:EliminateCommon",
     "eliminate-dead": "partitioner.passes.eliminate_dead:EliminateDead",
     "expand-distances": "partitioner.passes.expand_distances:ExpandDistances",
@@ -60,7 +61,7 @@ DEFAULT = (
     "inline-calls,normalise,eliminate-dead,"
     "rewrite-gathers,fold-zeros,cancel-differences,expand-distances,fold-constants,unroll-filters,"
     "eliminate-dead,narrow-batch,split-batch,fold-constants,tabulate-steps,hoist-invariants,batch-steps,"
-    "eliminate-dead,normalise,transpose-weights,fold-constants,eliminate-common,eliminate-dead"
+    "eliminate-dead,normalise,cheapen-moves,transpose-weights,fold-constants,eliminate-common,eliminate-dead"
 )
 
 #: What an option may be that is no number: dtypes joined by +, stages with a dtype each.

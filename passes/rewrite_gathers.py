@@ -9,6 +9,7 @@ checked on the numbers 0, 1, 2, ... of the source's elements.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,14 +163,7 @@ class _Emitter:
 
 def _emit(graph: fx.Graph, node: fx.Node, movement: Movement) -> fx.Node:
     emitter = _Emitter(graph, cast(fx.Node, node.args[_GATHERS[op_name(node)]]), node)
-    count = math.prod(movement.view)
-    if count != math.prod(emitter.shape):
-        emitter.reshape([math.prod(emitter.shape)])
-        emitter.slice(0, movement.begin, movement.begin + count)
-    emitter.reshape(movement.view)
-    pairs = zip(movement.starts, movement.sizes, strict=True)
-    for dim, (start, size) in enumerate(pairs):
-        emitter.slice(dim, start, start + size)
+    _take(emitter, movement)
     emitter.permute(movement.order)
     emitter.expand(movement.expanded)
     emitter.reshape(movement.merged)
@@ -177,6 +171,39 @@ def _emit(graph: fx.Graph, node: fx.Node, movement: Movement) -> fx.Node:
         if window is not None:
             emitter.slice(dim, *window)
     return emitter.value
+
+
+def _take(emitter: _Emitter, movement: Movement) -> None:
+    """Cut what is wanted out of the source, and give it the movement's axes.
+
+    Axes that the source has, too, are cut before it is viewed otherwise: cuts of a source that lie
+    side by side can be made at once.
+    """
+    view, count = movement.view, math.prod(movement.view)
+    kept = _common_tail(emitter.shape, view)
+    row = math.prod(view[len(view) - kept :])
+    if movement.begin % row or count % row:
+        kept, row = 0, 1
+    lead = len(view) - kept
+    trailing = emitter.shape[len(emitter.shape) - kept :]
+    if count != math.prod(emitter.shape):
+        emitter.reshape([math.prod(emitter.shape) // row, *trailing])
+        emitter.slice(0, movement.begin // row, (movement.begin + count) // row)
+    places = len(emitter.shape) - kept
+    cuts = [(a, a + n) for a, n in zip(movement.starts, movement.sizes, strict=True)]
+    for dim, cut in enumerate(cuts[lead:]):
+        emitter.slice(places + dim, *cut)
+    emitter.reshape([*view[:lead], *movement.sizes[lead:]])
+    for dim, cut in enumerate(cuts[:lead]):
+        emitter.slice(dim, *cut)
+
+
+def _common_tail(shape: Sequence[int], view: Sequence[int]) -> int:
+    """How many of the last dimensions are the same."""
+    same = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(reversed(shape), reversed(view), strict=False)
+    )
+    return sum(1 for _ in same)
 
 
 def _rewrite(program: Program, graph: fx.Graph, limit: int) -> int:

@@ -111,7 +111,7 @@ def test_without_an_sdk_it_says_which(deferred: Path, tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"neuron": {"optlvel": 1}}, "no option 'optlvel'"),
-        ({"openvino": {"threads": 1}}, "no backend 'openvino'"),
+        ({"openvino": {"threads": 1}}, "has a backend 'openvino'"),
         ({"onnx": {"level": 1}}, "has no options"),
     ],
 )
