@@ -218,6 +218,7 @@ class BackendInfo:
             compiled yet, so that one can only plan for it.
         requires: modules that the executor imports.
         extra: the extra of this package that installs them.
+        install: what to do to have them, where no extra installs them.
         support: ``module:function`` that gives verdicts, see
             :class:`partitioner.backends.verdicts.Judge`; the module imports torch at most. Without
             it the compiler is asked.
@@ -247,6 +248,7 @@ Requirement`; empty where they need nothing but ``requires``.
     runs_code: bool = False
     settings: str = ""
     defers: bool = False
+    install: str = ""
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -344,7 +346,7 @@ Requirement`; empty where they need nothing but ``requires``.
         extra = f"'partitioner[{self.extra}]'" if self.extra else " ".join(missing)
         raise MissingDependencyError(
             f"backend {self.name!r} needs {', '.join(missing)}, which is not installed",
-            advice=f"pip install {extra}",
+            advice=self.install or f"pip install {extra}",
         )
 
 

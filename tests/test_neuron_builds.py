@@ -83,8 +83,8 @@ def test_a_deferred_bundle_says_what_is_missing(
 def test_a_deferred_bundle_is_not_loaded(deferred: Path) -> None:
     with pytest.raises(IncompatibleBundleError) as caught:
         partitioner.load(deferred)
-    assert "3 segments of the bundle are not compiled yet" in caught.value.what
-    assert f"run `partition compile {deferred}`" in str(caught.value.advice)
+    assert "3 segments of the bundle are still to be compiled" in caught.value.what
+    assert "run `partition compile BUNDLE`" in str(caught.value.advice)
 
 
 def test_nothing_in_a_deferred_bundle_is_a_pickle(deferred: Path) -> None:

@@ -15,4 +15,6 @@ BACKEND = BackendInfo(
     runs_code=True,
     settings="partitioner.backends.neuron.settings:read_settings",
     defers=True,
+    # The name alone installs an empty package.
+    install="install torch-neuronx from the package index of AWS Neuron, see docs/neuron.md",
 )

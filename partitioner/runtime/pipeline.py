@@ -133,7 +133,6 @@ def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] 
     Raises:
         as :func:`load`.
     """
-    _refuse_deferred(bundle)
     _refuse_bfloat16(bundle)
     executables = _load_segments(bundle, device)
     return Pipeline(bundle, executables, _load_schedules(bundle), reasons)
@@ -283,17 +282,6 @@ class Pipeline:
         else:
             drawn = draw_rows(chosen, seeds, known, dims=sizes, unread=unread)
         return {**chosen.constants, **values, **drawn}
-
-
-def _refuse_deferred(bundle: Bundle) -> None:
-    missing = [n for n, one in bundle.manifest.artifacts.items() if one.is_deferred]
-    if missing:
-        raise IncompatibleBundleError(
-            f"{len(missing)} segments of the bundle are not compiled yet: {', '.join(missing)}",
-            where=str(bundle.path),
-            advice=f"run `partition compile {bundle.path}` where the compiler is "
-            f"({bundle.manifest.target})",
-        )
 
 
 def _refuse_bfloat16(bundle: Bundle) -> None:

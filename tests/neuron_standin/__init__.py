@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from partitioner.backends.worker import stop_worker
+from partitioner.runtime import host
 
 SITE = Path(__file__).parent / "site"
 
@@ -28,6 +29,8 @@ _MODULES = ("torch_neuronx", "neuronxcc", "nrtpy")
 def install(folder: Path, version: str = XLA, compiler: str = "2.27.5334.0") -> Generator[Path]:
     """Let this process and those it starts find the stand-in.
 
+    This host then has a device, too.
+
     Args:
         folder: an empty one, which becomes the first place that modules are looked for in.
         version: of torch-neuronx; what its module has depends on it.
@@ -40,6 +43,9 @@ def install(folder: Path, version: str = XLA, compiler: str = "2.27.5334.0") -> 
         (info / "METADATA").write_text(text)
     for name in _MODULES:
         (folder / name).symlink_to(SITE / name)
+    # A file that is there stands for the driver's.
+    device, host._DEVICES["neuron"] = host._DEVICES["neuron"], "dev/null"
+    host.this_host.cache_clear()
     before = {name: os.environ.get(name) for name in _VARIABLES}
     own = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = f"{folder}{os.pathsep}{own}" if own else str(folder)
@@ -49,6 +55,8 @@ def install(folder: Path, version: str = XLA, compiler: str = "2.27.5334.0") -> 
     try:
         yield folder
     finally:
+        host._DEVICES["neuron"] = device
+        host.this_host.cache_clear()
         sys.path.remove(str(folder))
         for name, value in before.items():
             os.environ.pop(name, None)
