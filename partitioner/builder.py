@@ -54,6 +54,7 @@ from partitioner.recording import (
 from partitioner.requirements import requirements_of
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
+from partitioner.targets.available import measurable
 from partitioner.targets.choice import naming_target
 from partitioner.weights import Known, MappedBlobs
 
@@ -137,8 +138,9 @@ def build(
         precision: ``f32``, ``bf16`` or ``f16``, for all stages or each:
             ``{"": "bf16", "decoder": "f32"}``. Where the target does not compute in it, weights
             are stored in it.
-        tune: measure parts of the pipeline on every backend that can run here, and place them by
-            that instead of by estimates. Measurements are kept in the host's cache directory.
+        tune: measure parts of the pipeline on every backend that can run here (of ``backends``, or
+            of all that are installed and for the target's devices), and place them by that instead
+            of by estimates. Measurements are kept in the host's cache directory.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
         parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
@@ -163,6 +165,8 @@ def build(
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
     targets = targets_of(target, backends)
+    if tune and backends is None:
+        targets = tuple(measurable(hardware) for hardware in targets)
     for hardware in targets:
         require_backends(hardware, deferred=defer_compile)
     check_options(backend_options or {}, targets)

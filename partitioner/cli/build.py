@@ -49,7 +49,7 @@ __all__ = ["command"]
 @click.option(
     "--tune",
     is_flag=True,
-    help="Place by measurements on this machine instead of estimates.",
+    help="Place by measurements on this machine: all installed backends, or those of --backends.",
 )
 @click.option(
     "--accuracy-budget",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from partitioner.backends import BackendInfo, backend_names, find_backend
+from partitioner.targets.choice import with_backends
 from partitioner.targets.facts import Target
 
-__all__ = ["missing_backends", "missing_to_build", "missing_to_run"]
+__all__ = ["measurable", "missing_backends", "missing_to_build", "missing_to_run"]
 
 
 def missing_backends(target: Target) -> tuple[str, ...]:
@@ -31,6 +32,23 @@ def missing_to_build(target: Target, *, deferred: bool = False) -> str:
 def missing_to_run(target: Target) -> str:
     """The same for running: of one of its devices, no backend has an executor here."""
     return _missing(target, _why_not_run)
+
+
+def measurable(target: Target) -> Target:
+    """The target with all backends of its devices that can compile and run here.
+
+    Its own come first, in their order: where measurements leave a choice, it stays as it was.
+    """
+    installed = backend_names()
+    others = [
+        name
+        for device in target.devices
+        for name in device.backends
+        if name in installed
+        and not _why_not_compiled(find_backend(name))
+        and not _why_not_run(find_backend(name))
+    ]
+    return with_backends(target, list(dict.fromkeys([*target.backends, *others])))
 
 
 def _missing(target: Target, why_not: Callable[[BackendInfo], str]) -> str:

@@ -4,7 +4,12 @@ from dataclasses import replace
 
 from partitioner.backends.neuron.sdk import find_kind
 from partitioner.targets import find_target
-from partitioner.targets.available import missing_backends, missing_to_build, missing_to_run
+from partitioner.targets.available import (
+    measurable,
+    missing_backends,
+    missing_to_build,
+    missing_to_run,
+)
 from partitioner.targets.choice import with_backends
 
 
@@ -46,3 +51,9 @@ def test_neuron_needs_its_sdk_to_compile_and_to_run_and_not_to_begin():
     assert "the backend 'neuron', whose compiler needs torch_neuronx" == missing_to_build(inf2)
     assert "the backend 'neuron', which needs torch_neuronx" == missing_to_run(inf2)
     assert "" == missing_to_build(inf2, deferred=True)
+
+
+def test_what_can_be_measured_is_what_is_installed_for_the_devices():
+    assert ("onnx", "openvino", "host") == measurable(find_target("cpu")).backends
+    turned = with_backends(find_target("cpu"), ["openvino"])
+    assert ("openvino", "onnx", "host") == measurable(turned).backends
