@@ -16,6 +16,7 @@ import torch
 
 import partitioner
 from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.index import BundleIndex
 from partitioner.backends.neuron.sdk import find_kind
 from partitioner.backends.worker import stop_worker
 from partitioner.builder import build
@@ -171,6 +172,27 @@ def test_a_finished_bundle_needs_nothing_more(finished: Path, deferred: Path) ->
     before = Bundle.open(deferred).manifest.artifacts.values()
     portable = {str(one.graph) for one in before if one.is_deferred}
     assert set() == portable & {blob.digest for blob in manifest.blobs}
+
+
+def test_members_for_other_targets_are_left_as_they_are(standin: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    build(Pipeline(), EXAMPLE, target=["inf2", "cpu"], defer_compile=True, output=path)
+    cpu = Bundle.open(path, wanted={"target": "cpu"}).image
+    finish_bundle(path)
+    index = BundleIndex.open(path, "always")
+    assert ["inf2", "cpu"] == [member.labels["target"] for member in index.members]
+    for member in index.members:
+        index.bundle(member).check()
+        assert () == deferred_segments(index.bundle(member).manifest)
+    assert cpu == Bundle.open(path, wanted={"target": "cpu"}).image
+    # At once: weights that only the CPU's member reads are still there.
+    once = build(Pipeline(), EXAMPLE, target=["inf2", "cpu"], output=tmp_path / "once")
+    index = BundleIndex.open(once.path, "always")
+    declared = {blob.digest for blob in index.closure(index.members)}
+    for member in index.members:
+        index.bundle(member).check()
+    present = {f"sha256:{p.name}" for p in index.bundle(index.members[0]).blobs_dir.iterdir()}
+    assert set() == present ^ {*declared, index.root.digest}
 
 
 def test_a_run_that_fails_is_gone_on_with(
