@@ -83,6 +83,11 @@ class Artifact:
     weights: tuple[str, ...]
     options: dict[str, Any]
 
+    @property
+    def is_deferred(self) -> bool:
+        """Whether it is still to be compiled (``partition compile``)."""
+        return self.options.get("state") == "deferred"
+
 
 @dataclass(frozen=True)
 class Tolerance:

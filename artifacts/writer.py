@@ -70,6 +70,8 @@ class BundleWriter:
         self.overwrite = overwrite
         self.blobs: dict[str, Blob] = {}
         self.members: list[Member] = []
+        self._dropped: set[str] = set()
+        self._held: set[str] = set()
         self._staging: Staging | None = None
         self._stack = ExitStack()
 
@@ -137,6 +139,14 @@ class BundleWriter:
         blob = self._store(chunks, media_type)
         return self.blobs.setdefault(blob.digest, blob)
 
+    def drop(self, digest: str) -> None:
+        """Take back a blob: the next member's manifest will not have it.
+
+        Its file is removed when the bundle is published, unless another member has it.
+        """
+        del self.blobs[digest]
+        self._dropped.add(digest)
+
     def commit(self, manifest: Manifest) -> str:
         """Write the manifest and give the bundle its name.
 
@@ -171,6 +181,7 @@ class BundleWriter:
         image = self._store([write_image(config, manifest.blobs)], IMAGE_TYPE)
         labels = dict(labels or manifest.labels)
         self.members.append(Member(image, labels, machine))
+        self._held |= self.blobs.keys()
         self.blobs = {}
 
     def publish(self) -> str:
@@ -186,6 +197,8 @@ class BundleWriter:
         root = self._root()
         staging = self._active()
         with as_output_errors(self.path):
+            for digest in self._dropped - self._held:
+                self.blob_path(digest).unlink()
             write_file(staging.path / LAYOUT_FILE, write_layout())
             write_file(staging.path / INDEX_FILE, write_index(root))
             for directory in (self.blobs_dir, self.blobs_dir.parent, staging.path):

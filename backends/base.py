@@ -47,6 +47,10 @@ class CompileOptions:
         log: file to which the compiler's output is appended.
         precision: ``bf16`` where products may be computed in bfloat16 on hosts that have
             instructions for it; ``f32`` where not.
+        target: what is compiled for; None where the backend's device is this host.
+        defer: leave the last step, which needs the backend's own compiler, to a later one: make
+            what it will start from. Backends that need no such compiler do not look at it.
+        settings: of each backend, as the caller gives them: backend -> name -> value.
     """
 
     workdir: Path
@@ -55,6 +59,9 @@ class CompileOptions:
     memory_bytes: int | None = None
     log: Path | None = None
     precision: str = "f32"
+    target: Target | None = None
+    defer: bool = False
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Compiled:
         report: for people.
         constants: a file that becomes a blob, too, and the last of the artifact's weights: numbers
             that the compiler has made; None where there are none.
+        media_type: of the graph, where the backend has several.
     """
 
     graph: Path | None
@@ -75,6 +83,7 @@ class Compiled:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     constants: Path | None = None
+    media_type: str = ""
 
     def weight_files(self, path_of: Callable[[str], Path]) -> tuple[Path, ...]:
         """The files of all weights in the order of the artifact's, before they are a bundle's.

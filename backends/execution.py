@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from partitioner.backends.verdicts import Judge
-from partitioner.errors import BackendError, IncompatibleBundleError, MissingDependencyError
+from partitioner.errors import (
+    BackendError,
+    IncompatibleBundleError,
+    MissingDependencyError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,6 +218,7 @@ class BackendInfo:
             compiled yet, so that one can only plan for it.
         requires: modules that the executor imports.
         extra: the extra of this package that installs them.
+        install: what to do to have them, where no extra installs them.
         support: ``module:function`` that gives verdicts, see
             :class:`partitioner.backends.verdicts.Judge`; the module imports torch at most. Without
             it the compiler is asked.
@@ -229,6 +235,9 @@ Requirement`; empty where they need nothing but ``requires``.
         runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
             a shared library): a bundle with one is loaded only if it is signed or the caller
             allows it, see :mod:`partitioner.runtime.code`.
+        settings: ``module:function`` that checks what a caller may say of the backend's compiler
+            (a mapping of name to value; raises a UsageError); empty where there is nothing.
+        defers: whether the compiler can leave its last step to another machine.
     """
 
     name: str
@@ -243,6 +252,9 @@ Requirement`; empty where they need nothing but ``requires``.
     segment_check: str = ""
     check_requires: tuple[str, ...] = ()
     runs_code: bool = False
+    settings: str = ""
+    defers: bool = False
+    install: str = ""
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -312,6 +324,19 @@ Requirement`; empty where they need nothing but ``requires``.
         """
         return _import(self.requirements)(graphs) if self.requirements else ()
 
+    def check_settings(self, given: Mapping[str, Any]) -> None:
+        """See whether the compiler knows what a caller says of it.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.settings:
+            _import(self.settings)(given)
+        elif given:
+            raise UsageError(
+                f"the backend {self.name!r} has no options", advice=f"leave out {min(given)!r}"
+            )
+
     def missing(self) -> Sequence[str]:
         """The modules required to run that are not installed."""
         return _absent(self.requires)
@@ -335,7 +360,7 @@ Requirement`; empty where they need nothing but ``requires``.
         extra = f"'partitioner[{self.extra}]'" if self.extra else " ".join(missing)
         raise MissingDependencyError(
             f"backend {self.name!r} needs {', '.join(missing)}, which is not installed",
-            advice=f"pip install {extra}",
+            advice=self.install or f"pip install {extra}",
         )
 
 

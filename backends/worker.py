@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -124,11 +125,15 @@ def run_job(
     timeout_s: float,
     memory_bytes: int | None = None,
     log: Path | None = None,
+    advice: Mapping[int, str] | None = None,
 ) -> Any:
     """Run ``module:function`` on a job directory, in a process of its own.
 
     The function takes the directory and gives a JSON value. A ``PartitionerError`` it raises is
     raised here.
+
+    Args:
+        advice: by the signal that ended it, instead of the general one.
 
     Raises:
         CompileError: it failed, was killed, ran out of time or memory.
@@ -151,7 +156,10 @@ def run_job(
             return document["value"]
         error = document["error"]
         raise CompileError(error["what"], where=error["where"] or where, advice=error["advice"])
-    raise _died(outcome, what, where, timeout_s, _tail(log, start))
+    died = _died(outcome, what, where, timeout_s, _tail(log, start))
+    if outcome.signal is not None and advice is not None:
+        died.advice = advice.get(outcome.signal, died.advice)
+    raise died
 
 
 def _tail(log: Path, start: int) -> str:
@@ -227,15 +235,23 @@ def _run_forked(request: dict[str, Any]) -> dict[str, Any]:
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
+            _end_group(pid)
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
             return {"code": code, "signal": number, "timed_out": False}
         if time.monotonic() > deadline or _parent_gone():
+            _end_group(pid)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return {"code": -1, "signal": None, "timed_out": True}
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
+
+
+def _end_group(pid: int) -> None:
+    """End the programs that a job has started and left behind: compilers are programs."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _parent_gone() -> bool:
@@ -247,6 +263,7 @@ def _child(request: dict[str, Any]) -> None:
     """Run one job and leave; never returns."""
     code = 1
     try:
+        os.setpgid(0, 0)
         handle = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)

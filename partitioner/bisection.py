@@ -59,7 +59,7 @@ __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
 Array = npt.NDArray[Any]
 
 #: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement")
+_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement", "backend_options")
 
 
 @dataclass(frozen=True)
@@ -334,6 +334,7 @@ class _Search:
             self.layout,
             self.writer,
             self.folder,
+            target=self.prepared.target,
         )
         ops = ops_of(segment)
         wrong: dict[int, WrongValue] = {}

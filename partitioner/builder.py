@@ -23,6 +23,7 @@ from partitioner.artifacts.manifest import (
     Tolerance,
 )
 from partitioner.artifacts.writer import BundleWriter
+from partitioner.backendoptions import BackendOptions, check_options, check_stages
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.worker import stop_worker
 from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
@@ -117,6 +118,8 @@ def build(
     memory_bytes: int | None = None,
     log: str | os.PathLike[str] | None = None,
     cache: CacheOptions | None = None,
+    backend_options: BackendOptions | None = None,
+    defer_compile: bool = False,
     overwrite: bool = False,
     source: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -160,6 +163,9 @@ def build(
         log: a file for the compilers' output; kept only if given.
         cache: how what other builds have found is used; by default as the environment says
             (``PARTITIONER_COMPILE_CACHE``), else the cache on this disk.
+        backend_options: of the backends' compilers: ``{"neuron": {"optlevel": 1}}``.
+        defer_compile: leave the last step of backends whose compiler may be elsewhere to
+            ``partition compile``; the bundle cannot be loaded before.
         overwrite: replace an existing bundle.
         source: the file that made ``module``, for the bundle's provenance; that of its class by
             default.
@@ -176,7 +182,8 @@ def build(
     if tune and backends is None:
         targets = tuple(measurable(hardware) for hardware in targets)
     for hardware in targets:
-        require_backends(hardware)
+        require_backends(hardware, deferred=defer_compile)
+    check_options(backend_options or {}, targets)
     check_limits(accuracy_budget, tolerance)
     label = name or label_of(module)
     check_labels(label, version)
@@ -208,6 +215,8 @@ def build(
         cache=compiled,
         source=source_file(module) if source is None else Path(source),
         several=len(targets) > 1,
+        backend_options=backend_options or {},
+        defer_compile=defer_compile,
     )
     sizes = check_sizes(batch)
     names = row_inputs(example_inputs, batched) if sizes else ()
@@ -262,6 +271,13 @@ class _Settings:
     cache: CompileCache | None
     source: Path | None
     several: bool
+    backend_options: BackendOptions
+    defer_compile: bool
+
+    @property
+    def recorded_options(self) -> dict[str, Any]:
+        """What the manifest's options say of backends' compilers, if anything."""
+        return {"backend_options": self.backend_options} if self.backend_options else {}
 
     @property
     def precision(self) -> Precision | None:
@@ -326,6 +342,7 @@ def _add_member(
             **settings.prepare_with,
         )
         prepared = replace(prepared, rows=bucket.rows)
+        check_stages(settings.backend_options, prepared.planned.plan)
         if settings.tune:
             with phase("tune"):
                 prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
@@ -339,6 +356,9 @@ def _add_member(
             settings.memory_bytes,
             settings.log,
             hint_for(hardware, settings.precision),
+            target=hardware,
+            defer=settings.defer_compile,
+            settings=settings.backend_options,
         )
         mapped = MappedBlobs(writer.blob_path)
         job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache)
@@ -364,6 +384,7 @@ def _add_member(
                     workdir / "parity",
                 )
         with phase("bundle"):
+            job.drop_unread(artifacts)
             report = report_of(prepared, compilation)
             manifest = Manifest(
                 name=settings.label,
@@ -383,6 +404,7 @@ def _add_member(
                     "target": hardware.name,
                     "placement": prepared.recipe,
                     "accuracy_budget": settings.accuracy_budget,
+                    **settings.recorded_options,
                 },
                 report=report,
                 variants=(

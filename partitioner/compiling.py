@@ -169,7 +169,7 @@ class SegmentCompiler:
     def _artifact(self, backend: str, compiled: Compiled) -> Artifact:
         graph: str | None = None
         if compiled.graph is not None:
-            kind = _GRAPH_TYPES.get(backend, _ONNX_TYPE)
+            kind = compiled.media_type or _GRAPH_TYPES.get(backend, _ONNX_TYPE)
             graph = self.writer.add_file(compiled.graph, kind).digest
             compiled.graph.unlink()
         weights = compiled.weights

@@ -332,17 +332,28 @@ def targets_of(
     return by_preference([target_of(one, backends) for one in every])
 
 
-def require_backends(target: Target) -> None:
+def require_backends(target: Target, *, deferred: bool = False) -> None:
     """Refuse a target that can be planned for and not built.
+
+    Args:
+        deferred: whether a last step may be left to another machine.
 
     Raises:
         UsageError: none of the backends that are for one of its devices can compile here.
     """
-    missing = missing_to_build(target)
+    missing = missing_to_build(target, deferred=deferred)
     if missing:
+        later = (
+            ""
+            if deferred or missing_to_build(target, deferred=True)
+            else (
+                "build with --defer-compile and finish it by `partition compile` where that is; or "
+            )
+        )
         raise UsageError(
             f"target {target.name!r} needs {missing}",
-            advice="build for 'cpu', which runs on any CPU; `partition plan` takes any target",
+            advice=f"{later}build for 'cpu', which runs on any CPU; `partition plan` takes any "
+            "target",
         )
 
 

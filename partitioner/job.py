@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from partitioner.batching import Bucket, with_rows
 from partitioner.caching.cache import CompileCache
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
+from partitioner.eager import EagerSegment
 from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
 from partitioner.parity import (
     Checked,
@@ -28,6 +29,7 @@ from partitioner.parity import (
 from partitioner.phases import Phases
 from partitioner.plan import Plan
 from partitioner.planning.plan import Planned
+from partitioner.planning.segments import Segment
 from partitioner.program import Program
 from partitioner.row_parity import check_row, last_row
 from partitioner.runtime.runner import Run
@@ -52,6 +54,8 @@ class Job:
         mapped: its weights, mapped.
         known: weights that the target's smaller buckets have written.
         cache: what other builds have compiled; None for none.
+        laid_out: blobs of weights.
+        read: blobs of constants that the plan itself reads.
     """
 
     module: Any
@@ -61,6 +65,8 @@ class Job:
     mapped: MappedBlobs
     known: Known
     cache: CompileCache | None = None
+    laid_out: set[str] = field(default_factory=set[str])
+    read: set[str] = field(default_factory=set[str])
 
     @property
     def program(self) -> Program:
@@ -79,6 +85,7 @@ class Job:
         constants = self.program.constants
         outside = compiler.outside(self.planned, constants)
         layout = lay_out(constants, outside, self.writer, self.known)
+        self.laid_out = {ref.blob for ref in layout.values()}
         self._map_weights(layout)
         done = compiler.compile(self.planned, constants, layout, options, phase.tell)
         self.prepared = moved(prepared, done.backends)
@@ -91,11 +98,18 @@ class Job:
             self.program.constants[name] = tensor
             self.known.add(name, self.writer.blobs[ref.blob], ref, tensor)
 
+    def drop_unread(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Take out weights that are part of what was compiled, and that nothing else reads."""
+        read = {digest for artifact in artifacts.values() for digest in artifact.weights}
+        for digest in self.laid_out - read - self.read:
+            self.writer.drop(digest)
+
     def write_constants(self, case: Case) -> dict[str, ConstantRef]:
         """Tables and initial values: the constants that the plan itself reads."""
         names = self.planned.constants
         tensors = {name: case.tensors[value] for value, name in names.items()}
         layout = lay_out(tensors, tensors, self.writer)
+        self.read |= {ref.blob for ref in layout.values()}
         return {value: layout[name] for value, name in names.items()}
 
     # --- parity ---
@@ -207,12 +221,16 @@ class Job:
         )
         loaded: dict[str, Executable] = {}
         for name, artifact in artifacts.items():
+            info, segment = self.planned.plan.segments[name], self.planned.segments[name]
+            if artifact.is_deferred and isinstance(segment, Segment):
+                loaded[name] = EagerSegment(segment, self.program.constants, info)
+                continue
             files = ArtifactFiles(
                 graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
                 blobs_dir=self.writer.blobs_dir,
                 weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
                 options=artifact.options,
-                info=self.planned.plan.segments[name],
+                info=info,
             )
             loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
         return loaded

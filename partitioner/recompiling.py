@@ -21,6 +21,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.planning.cuts import cut_after, info_of
 from partitioner.planning.segments import Segment, run_segment
 from partitioner.runtime.compare import Difference, compare_gists, gist_of
+from partitioner.targets import Target
 from partitioner.weights import Layout
 
 __all__ = ["Recompiler", "WrongValue"]
@@ -45,6 +46,7 @@ class Recompiler:
         folder: for files; removed by the caller.
         graph: the file that was compiled last.
         compiled: how many were.
+        target: what is compiled for.
     """
 
     compiler: Compiler
@@ -54,6 +56,7 @@ class Recompiler:
     folder: Path
     graph: Path | None = None
     compiled: int = 0
+    target: Target | None = None
 
     def first_wrong(
         self, segment: Segment, count: int, given: Mapping[str, Array], tolerance: Tolerance
@@ -83,7 +86,7 @@ class Recompiler:
     def _compile(self, segment: Segment) -> Executable:
         self.compiled += 1
         workdir = Path(tempfile.mkdtemp(dir=self.folder))
-        options = CompileOptions(workdir, self.writer.blobs_dir)
+        options = CompileOptions(workdir, self.writer.blobs_dir, target=self.target)
         compiled = self.compiler.compile(segment, self.constants, self.layout, options)
         self.graph = compiled.graph
         files = ArtifactFiles(

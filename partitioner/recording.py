@@ -31,7 +31,16 @@ __all__ = [
 ]
 
 #: Recorded in the manifest, where installed.
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+_TOOLS = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "torch-neuronx",
+    "neuronx-cc",
+)
 
 
 def variants_of(

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from partitioner.backends.neuron.sdk import find_kind
+
 # Models are small, and pytest has a process for every core: second threads would only wait for the
 # first, spinning. Before torch is imported, and for the processes that tests start.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -28,3 +30,12 @@ def _no_compile_cache() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARTITIONER_COMPILE_CACHE", "off")
         yield
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if find_kind() == "xla":
+        return
+    absent = [item for item in items if item.get_closest_marker("neuron")]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in set(absent)]

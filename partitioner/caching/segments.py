@@ -61,6 +61,7 @@ class _Note:
     options: dict[str, Any]
     report: dict[str, Any]
     outside: Outside
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class _Cached:
         if kept is not None:
             self._compare(kept, compiled)
         else:
-            note = _Note(compiled.options, compiled.report, self.form.outside)
+            note = _Note(compiled.options, compiled.report, self.form.outside, compiled.media_type)
             self.cache.keep("segment", self.name, key, _files(compiled), encode(note))
         return compiled
 
@@ -145,7 +146,13 @@ class _Cached:
             raise damaged("an entry of the compile cache is of another segment", self.name)
         files = found.files
         compiled = Compiled(
-            files.get("graph"), new.blobs, note.options, note.report, files.get("constants")
+            files.get("graph"),
+            # Where everything is inlined, nothing outside is read any more.
+            new.blobs,
+            note.options,
+            note.report,
+            files.get("constants"),
+            note.media_type,
         )
         return compiled if old == new else self.compiler.moved(compiled, old, new)
 

@@ -16,6 +16,7 @@ __all__ = ["main"]
 _VERBS = {
     "plan": "Show what a build would make of a pipeline, without compiling.",
     "build": "Compile a pipeline into a bundle.",
+    "compile": "Finish a bundle that was built without its compiler.",
     "run": "Run a bundle on inputs.",
     "verify": "Check a bundle's numbers on this machine.",
     "inspect": "Show what is in a bundle.",

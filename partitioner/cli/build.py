@@ -70,6 +70,18 @@ __all__ = ["command"]
 @click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
 @cache_options
+@click.option(
+    "--backend-option",
+    "backend_options",
+    multiple=True,
+    metavar="BACKEND.[STAGE.]NAME=VALUE",
+    help="For a backend's compiler: --backend-option neuron.optlevel=1.",
+)
+@click.option(
+    "--defer-compile",
+    is_flag=True,
+    help="Leave compiling for Neuron to `partition compile` on a machine that has the SDK.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def command(
@@ -89,6 +101,7 @@ def command(
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:
+        from partitioner.backendoptions import parse_options
         from partitioner.builder import build
         from partitioner.frontend import require_backends
     except ImportError as error:
@@ -96,7 +109,8 @@ def command(
     given["target"] = targets[0]
     chosen = each_target(targets, given)
     for target in chosen:
-        require_backends(target)
+        require_backends(target, deferred=given["defer_compile"])
+    backend_options = parse_options(given["backend_options"])
     variants = variant_choices(given["variants"], given["settings"])
     loaded = load(model, given)
     arguments = capture_arguments(loaded, given)
@@ -123,6 +137,8 @@ def command(
             memory_bytes=None if limit is None else int(limit * 2**30),
             log=given["log"],
             cache=cache_of(given),
+            backend_options=backend_options,
+            defer_compile=given["defer_compile"],
             overwrite=given["overwrite"],
             source=loaded.file,
             progress=progress,

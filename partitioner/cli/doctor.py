@@ -22,6 +22,7 @@ _RUN = {"numpy": "run", "onnxruntime": "run onnx segments"}
 _BUILD = {"torch": "build", "onnx": "build", "onnxscript": "build"}
 _OPTIONAL = {
     "openvino": "build and run openvino segments (extra openvino)",
+    "torch-neuronx": "compile and run neuron segments (docs/neuron.md)",
     "pillow": "pictures in and out (extra image)",
     "rich": "progress bars (extra build)",
     "scikit-image": "the host op marching_cubes (extra example)",
@@ -136,6 +137,10 @@ def _advice(libraries: dict[str, dict[str, str | None]]) -> list[str]:
         advice.append("to run bundles: pip install 'partitioner[onnx]'")
     if None in libraries["build"].values():
         advice.append("to build bundles: pip install 'partitioner[build]'")
+    if libraries["optional"].get("torch-neuronx"):
+        from partitioner.backends.neuron.sdk import namesake
+
+        advice += [text for text in (namesake(),) if text]
     return advice
 
 

@@ -80,8 +80,12 @@ def _document(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
     # this runtime.
-    memory = encode(measure(manifest.plan))
-    return {**encode(manifest), "memory": memory, "executable": code_segments(manifest)}
+    return {
+        **encode(manifest),
+        "memory": encode(measure(manifest.plan)),
+        "executable": code_segments(manifest),
+        "missing": [name for name, one in manifest.artifacts.items() if one.is_deferred],
+    }
 
 
 def _member(index: BundleIndex, member: Member) -> dict[str, Any]:
@@ -149,6 +153,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     options = {k: v for k, v in manifest.options.items() if k != "placement"}
     yield "options  " + ", ".join(f"{k}={v}" for k, v in options.items())
     yield from _placing(manifest.options.get("placement"))
+    yield from _missing(manifest)
     yield from _requirements(manifest)
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
@@ -170,6 +175,12 @@ def _unknown(manifest: Manifest) -> Iterator[str]:
     missing = sorted({a.backend for a in manifest.artifacts.values()} - set(backend_names()))
     if missing:
         yield f"code     backends that are not installed may load code: {', '.join(missing)}"
+
+
+def _missing(manifest: Any) -> Iterator[str]:
+    names = [name for name, artifact in manifest.artifacts.items() if artifact.is_deferred]
+    if names:
+        yield f"missing  {', '.join(names)}: run `partition compile` where the compiler is"
 
 
 def _batch(batch: Batch) -> str:
@@ -219,7 +230,10 @@ def _steps(
             weights = sum(sizes[digest] for digest in artifact.weights)
             stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
             held = f"  weights {size_text(weights)}" if weights else ""
-            yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
+            state = "  not compiled" if artifact.is_deferred else ""
+            yield (
+                f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}{state}"
+            )
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
             most = size_text(needs[step.name])

@@ -41,7 +41,7 @@ def unmet(manifest: Manifest, host: Host) -> list[Unmet]:
     Bundles of before schema 1.3 state nothing; that their backends can be run is seen all the same.
     """
     absent = list(_backends(manifest))
-    found = [Unmet(error, firm=True) for error in absent]
+    found = [Unmet(error, firm=True) for error in (*_not_compiled(manifest), *absent)]
     for requirement in manifest.requirements:
         error = _compare(requirement, manifest, host)
         # That a backend's library is not there is said once, by the backend.
@@ -58,6 +58,17 @@ def requirement_text(requirement: Requirement) -> str:
     kind = "" if requirement.kind == "library" else f"{requirement.kind} "
     reason = f" ({requirement.reason})" if requirement.reason else ""
     return f"{kind}{' '.join([requirement.name, ', '.join(bounds)]).strip()}{reason}"
+
+
+def _not_compiled(manifest: Manifest) -> Iterator[PartitionerError]:
+    names = [name for name, one in manifest.artifacts.items() if one.is_deferred]
+    if names:
+        yield IncompatibleBundleError(
+            f"{len(names)} segments of the bundle are still to be compiled: {', '.join(names)}",
+            where="$.artifacts",
+            advice="run `partition compile BUNDLE` where the compiler for "
+            f"{manifest.target!r} is, and load what it makes",
+        )
 
 
 def _backends(manifest: Manifest) -> Iterator[PartitionerError]:

@@ -17,13 +17,16 @@ def missing_backends(target: Target) -> tuple[str, ...]:
     return tuple(name for name in target.backends if name not in installed)
 
 
-def missing_to_build(target: Target) -> str:
+def missing_to_build(target: Target, *, deferred: bool = False) -> str:
     """Why a target cannot be built for here: of one of its devices, no backend can compile.
+
+    Args:
+        deferred: whether a last step may be left to another machine, by backends that can.
 
     Returns:
         ``the backend 'neuron', whose compiler needs torch_neuronx``; empty if it can.
     """
-    return _missing(target, _why_not_compiled)
+    return _missing(target, _why_not_begun if deferred else _why_not_compiled)
 
 
 def missing_to_run(target: Target) -> str:
@@ -66,6 +69,10 @@ def _why_not_compiled(info: BackendInfo) -> str:
         return "which this version plans for and does not compile for yet"
     lacking = info.missing_to_build()
     return f"whose compiler needs {lacking[0]}" if lacking else ""
+
+
+def _why_not_begun(info: BackendInfo) -> str:
+    return "" if info.defers else _why_not_compiled(info)
 
 
 def _why_not_run(info: BackendInfo) -> str:

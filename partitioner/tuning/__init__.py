@@ -115,7 +115,7 @@ def tune(
         BundleWriter(Path(name) / "weights") as writer,
     ):
         folder = Path(name)
-        options = CompileOptions(folder, writer.blobs_dir, timeout_s)
+        options = CompileOptions(folder, writer.blobs_dir, timeout_s, target=target)
         bench = Workbench(program.constants, writer, folder, options)
         for count, piece in enumerate(pieces):
             if progress is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def be_killed(directory: Path) -> None:
 
 
 def hang(directory: Path) -> None:
+    time.sleep(600)
+
+
+def start_a_program_and_hang(directory: Path) -> None:
+    program = subprocess.Popen(["sleep", "600"])
+    (directory / "pid").write_text(str(program.pid))
     time.sleep(600)
 
 

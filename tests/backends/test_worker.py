@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,22 @@ def test_a_kill_speaks_of_memory(tmp_path: Path) -> None:
 
 def test_a_hang_is_ended(tmp_path: Path) -> None:
     assert "did not end within 0.5 s" in failed("hang", tmp_path, timeout_s=0.5)
+
+
+def test_programs_that_a_job_has_started_end_with_it(tmp_path: Path) -> None:
+    assert "did not end within 2 s" in failed("start_a_program_and_hang", tmp_path, timeout_s=2)
+    pid = int((tmp_path / "pid").read_text())
+    while is_alive(pid):
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Not ended; one that nobody has collected yet is."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def test_a_memory_limit_holds(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from partitioner.backends.neuron.sdk import find_kind
 from partitioner.targets import find_target
 from partitioner.targets.available import (
     measurable,
@@ -43,10 +44,13 @@ def test_an_accelerator_needs_its_own_backend():
     assert "" == missing_to_build(with_backends(inf2, ["onnx"]))
 
 
-def test_this_version_plans_for_neuron_only():
+def test_neuron_needs_its_sdk_to_compile_and_to_run_and_not_to_begin():
     inf2 = find_target("inf2")
-    assert missing_to_build(inf2).startswith("the backend 'neuron', ")
-    assert missing_to_run(inf2).startswith("the backend 'neuron', ")
+    if find_kind() == "xla":
+        return
+    assert "the backend 'neuron', whose compiler needs torch_neuronx" == missing_to_build(inf2)
+    assert "the backend 'neuron', which needs torch_neuronx" == missing_to_run(inf2)
+    assert "" == missing_to_build(inf2, deferred=True)
 
 
 def test_what_can_be_measured_is_what_is_installed_for_the_devices():

@@ -1,0 +1,130 @@
+"""Segments to Neuron: written down in a form that can be compiled anywhere, then traced in a
+process of its own. The second half may come later, on another machine: see ``partition compile``.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from partitioner.artifacts.digest import hex_of
+from partitioner.backends.base import Compiled, CompileOptions, Verdict
+from partitioner.backends.graphs import identifier
+from partitioner.backends.lifting import lifted_names
+from partitioner.backends.neuron.portable import write_portable
+from partitioner.backends.neuron.record import ARCHIVE_TYPE, PORTABLE_TYPE, Deferred
+from partitioner.backends.neuron.sdk import require_trace
+from partitioner.backends.neuron.settings import lnc_of, read_settings
+from partitioner.backends.neuron.support import verdict
+from partitioner.backends.worker import run_job
+from partitioner.errors import BackendError
+
+if TYPE_CHECKING:
+    from partitioner.planning.segments import Segment
+    from partitioner.targets import Target
+    from partitioner.weights import Layout
+
+__all__ = ["NeuronCompiler"]
+
+#: What a signal that ends the tracing process means here.
+_ADVICE: dict[int, str] = {
+    signal.SIGKILL: "compile on a machine with more memory (SDXL needs 128 GiB), or split the "
+    "stage",
+    signal.SIGSEGV: "torch-neuronx 2.9 crashes on some models while it traces them: try 2.8, or "
+    "give the stage to another backend (--place)",
+}
+
+
+class NeuronCompiler:
+    """The backend ``neuron`` at build time."""
+
+    name = "neuron"
+
+    def verdict(self, node: fx.Node, target: Target) -> Verdict:
+        """See :func:`partitioner.backends.neuron.support.verdict`."""
+        return verdict(node, target)
+
+    def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
+        """The constants of a segment that must lie in blobs."""
+        return lifted_names(segment, constants)
+
+    def compile(
+        self,
+        segment: Segment,
+        constants: Mapping[str, torch.Tensor],
+        layout: Layout,
+        options: CompileOptions,
+    ) -> Compiled:
+        """Compile one segment, or write down what is needed to do so later.
+
+        Raises:
+            CompileError: the tracer or neuronx-cc refuses it, crashes, or runs out of time or
+                memory.
+            MissingDependencyError: torch-neuronx is not here, or is one without ``trace``.
+            UsageError: a setting that there is none of, or that the target does not have.
+        """
+        if options.target is None:
+            raise BackendError("a segment is compiled for Neuron without saying for which target")
+        family = options.target.family or options.target.name
+        settings = read_settings(options.settings.get("neuron", {}), segment.stages)
+        lnc_of(settings, family)
+        deferred = Deferred(family, settings, "bf16" if options.precision == "bf16" else "f32")
+        job = options.workdir / f"{identifier(segment.name)}.neuron"
+        job.mkdir(parents=True)
+        graph = job / "portable.json"
+        weights = write_portable(segment, constants, layout, graph)
+        if options.defer:
+            return Compiled(graph, weights, deferred.options(), media_type=PORTABLE_TYPE)
+        paths = [options.blobs_dir / hex_of(digest) for digest in weights]
+        where = segment.sources[0] if segment.sources else None
+        return self.finish(graph, paths, deferred.options(), options, segment.name, where, job)
+
+    def finish(
+        self,
+        graph: Path,
+        weights: Sequence[Path],
+        deferred: Mapping[str, Any],
+        options: CompileOptions,
+        name: str,
+        where: str | None,
+        job: Path,
+    ) -> Compiled:
+        """Compile what was written down.
+
+        Args:
+            graph, weights: a portable graph, and the blobs that it reads.
+            deferred: how it is to be compiled: the options of the deferred artifact.
+            options: limits and log.
+            name, where: of the segment, for messages.
+            job: an empty directory, or one with the portable graph in it.
+
+        Raises:
+            CompileError, MissingDependencyError: as :meth:`compile`.
+        """
+        require_trace()
+        document = {
+            "graph": str(graph),
+            "weights": [str(path) for path in weights],
+            "deferred": dict(deferred),
+            "log": str(options.log or job / "log.txt"),
+        }
+        (job / "job.json").write_text(json.dumps(document))
+        report = run_job(
+            "partitioner.backends.neuron.trace:run",
+            job,
+            what=f"segment {name!r}",
+            where=where,
+            timeout_s=options.timeout_s,
+            memory_bytes=options.memory_bytes,
+            log=options.log,
+            advice=_ADVICE,
+        )
+        return Compiled(
+            job / "model.pt", (), report["record"], report["report"], media_type=ARCHIVE_TYPE
+        )

@@ -1,0 +1,422 @@
+"""Segments compiled for Neuron and run: by the stand-in, and by the SDK itself where it is.
+
+Tests with the fixture ``sdk`` are the same for both; on a machine with devices the segments run on
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from partitioner.artifacts.jsontext import dumps, loads
+from partitioner.backends.execution import DeviceOptions
+from partitioner.backends.neuron.compile import NeuronCompiler
+from partitioner.backends.neuron.execute import NeuronExecutor
+from partitioner.backends.neuron.failures import CODES
+from partitioner.backends.neuron.portable import read_portable
+from partitioner.backends.worker import stop_worker
+from partitioner.errors import (
+    BackendError,
+    BundleError,
+    CompileError,
+    IncompatibleBundleError,
+    PartitionerError,
+    UsageError,
+)
+from tests.backends.neuron_segments import Files, segment_files
+from tests.neuron_standin import behave, install
+from tests.neuron_standin.neffs import neff
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with install(tmp_path_factory.mktemp("standin")) as folder, pytest.MonkeyPatch.context() as m:
+        m.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
+        yield folder
+    stop_worker()
+
+
+@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.neuron)])
+def sdk(request: pytest.FixtureRequest) -> str:
+    if request.param == "standin":
+        request.getfixturevalue("standin")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return segment_files(tmp_path_factory.mktemp("segment"))
+
+
+@pytest.fixture(scope="module")
+def made(sdk: str, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return files.compile(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def well(standin: Path) -> Iterator[Path]:
+    """The stand-in, which behaves as it should again afterwards."""
+    yield standin
+    behave(standin)
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_torchs(made: Any, files: Files) -> None:
+    executable = NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    inputs = files.inputs()
+    for actual, expected in zip(executable(*inputs), files.expected(*inputs), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+    executable.close()
+    with pytest.raises(BackendError, match="has been closed"):
+        executable(*inputs)
+
+
+def test_the_artifact_says_what_it_is(made: Any, files: Files) -> None:
+    options = made.options
+    assert ("compiled", "inf2", 1) == (options["state"], options["target"], options["lnc"])
+    assert ["--target", "inf2", "--model-type", "transformer"] == options["args"][:4]
+    assert {"torch", "torch-neuronx", "neuronx-cc"} <= options["versions"].keys()
+    assert 64 == len(options["neff"]["sha256"])
+    assert made.graph.stat().st_size > options["neff"]["bytes"]
+    assert () == made.weights
+
+
+def test_calls_from_many_threads_share_the_copies(made: Any, files: Files) -> None:
+    executable = NeuronExecutor().load(files.artifact(made), DeviceOptions(mode="throughput"))
+    inputs = files.inputs()
+    (expected,) = files.expected(*inputs)
+    results: list[Any] = []
+
+    def call() -> None:
+        bound = executable.bind()
+        target = np.empty_like(expected)
+        bound.set_output(0, target)
+        for index, array in enumerate(inputs):
+            bound.set_input(index, array)
+        assert bound.run()[0] is target
+        results.append(target)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 4 == len(results)
+    for actual in results:
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+    executable.close()
+
+
+class Indexed(torch.nn.Module):
+    """Integers in, and a number without dimensions out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(7, 4)
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = self.table(ids)
+        return {"found": found, "total": found.sum()}
+
+
+def test_integers_and_numbers_without_dimensions(sdk: str, tmp_path: Path) -> None:
+    files = segment_files(tmp_path, Indexed(), {"ids": torch.tensor([1, 6, 0])})
+    made = files.compile(tmp_path)
+    executable = NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    ids = np.array([5, 2, 3], dtype=files.info.inputs[0][1].dtype)
+    for actual, expected in zip(executable(ids), files.expected(ids), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+        assert expected.shape == actual.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        ({"weights": "separate"}, ("inline_weights", False)),
+        ({"lazy_load": True, "async_load": True}, ("lazy_load", True)),
+        ({"auto_cast": "matmult"}, ("precision", "bf16")),
+    ],
+)
+def test_options_are_recorded(
+    options: dict[str, Any], recorded: tuple[str, Any], sdk: str, files: Files, tmp_path: Path
+) -> None:
+    made = files.compile(tmp_path, settings={"neuron": options})
+    assert recorded[1] == made.options[recorded[0]]
+    executable = NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    inputs = files.inputs()
+    np.testing.assert_allclose(
+        executable(*inputs)[0], files.expected(*inputs)[0], rtol=3e-2, atol=3e-2
+    )
+
+
+# --- in two steps -------------------------------------------------------------------------------
+
+
+def test_what_is_deferred_needs_no_sdk_and_is_compiled_later(
+    sdk: str, files: Files, tmp_path: Path
+) -> None:
+    deferred = files.compile(tmp_path, defer=True)
+    assert "deferred" == deferred.options["state"]
+    assert deferred.weights
+    again = files.compile(tmp_path / "again", defer=True)
+    assert deferred.graph.read_bytes() == again.graph.read_bytes()
+    (tmp_path / "later").mkdir()
+    weights = [files.writer.blob_path(digest) for digest in deferred.weights]
+    made = NeuronCompiler().finish(
+        deferred.graph,
+        weights,
+        deferred.options,
+        compile_options(files, tmp_path),
+        "segment",
+        None,
+        tmp_path / "later",
+    )
+    executable = NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    inputs = files.inputs()
+    np.testing.assert_allclose(
+        executable(*inputs)[0], files.expected(*inputs)[0], rtol=1e-3, atol=1e-4
+    )
+
+
+def compile_options(files: Files, folder: Path) -> Any:
+    from partitioner.backends.base import CompileOptions
+
+    return CompileOptions(folder, files.writer.blobs_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(format=2), "of the format 2"),
+        (lambda d: d.pop("weights"), "malformed"),
+        (lambda d: d["graph"]["nodes"][-2].update(target="os.system.default"), "no op of torch"),
+        (lambda d: d["graph"]["nodes"][-2].update(op="call_module"), "of kind 'call_module'"),
+        (lambda d: d["graph"]["nodes"][-2].update(target="aten.sort.default"), "does not take"),
+        (lambda d: d["graph"]["nodes"][-2]["args"].update(tuple=[{"node": "x9"}]), "malformed"),
+        (lambda d: next(iter(d["weights"].values())).__setitem__(1, 2**40), "outside of its blob"),
+        (lambda d: next(iter(d["weights"].values())).__setitem__(0, 7), "outside of its blob"),
+        (lambda d: next(iter(d["weights"].values())).__setitem__(2, 4), "malformed"),
+    ],
+)
+def test_a_portable_graph_is_read_with_distrust(
+    change: Any, said: str, files: Files, tmp_path: Path
+) -> None:
+    deferred = files.compile(tmp_path, defer=True)
+    document = loads(deferred.graph.read_bytes(), "graph")
+    change(document)
+    path = tmp_path / "changed.json"
+    path.write_bytes(dumps(document))
+    weights = [files.writer.blob_path(digest) for digest in deferred.weights]
+    with pytest.raises(BundleError) as caught:
+        read_portable(path, weights, "inf2")
+    assert said in caught.value.what
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+#: (how the stand-in fails, what is said, what is advised).
+FAILURES = [
+    ("missing", "neuronx-cc is not installed", "install neuronx-cc"),
+    ("status:-9", "neuronx-cc was killed for want of memory", "more memory"),
+    ("print:[F137] neuronx-cc was forcibly killed", "killed for want of memory", "more memory"),
+    ("status:-6", "neuronx-cc aborted (SIGABRT)", "another version of neuronx-cc"),
+    ("status:-11", "neuronx-cc crashed (SIGSEGV)", "another version of neuronx-cc"),
+    ("status:70", "gave up on the graph (exit code 70)", "its log says why"),
+    ("status:1", "neuronx-cc failed (exit code 1)", "its log says why"),
+    ("encode", "larger than 2 GiB", "neuron.weights=separate"),
+    ("killed", "was killed, most likely for want of memory", "SDXL needs 128 GiB"),
+    ("segfault", "crashed with SIGSEGV", "try 2.8"),
+    ("raise:something new", "torch_neuronx.trace failed: something new", "--log"),
+    ("raise:Too many open files", "too many files were opened", "ulimit -n 65535"),
+    ("code:EVRF035", "products of wide integers are not supported (NCC_EVRF035)", "cast"),
+    ("code:EBVF030", "more instructions than the compiler takes (NCC_EBVF030)", "optlevel=1"),
+    ("code:EOOM002", "do not fit in the device's memory (NCC_EOOM002)", "split the stage"),
+    ("print:XTP002 too many instructions", "more instructions than", "neuron.optlevel=1"),
+    ("print:GCA035", "could not place the graph's buffers (NCC_GCA035)", "batch smaller"),
+]
+
+
+@pytest.mark.parametrize(("way", "what", "advice"), FAILURES)
+def test_each_documented_failure_has_its_message(
+    way: str, what: str, advice: str, well: Path, files: Files, tmp_path: Path
+) -> None:
+    behave(well, fail=way)
+    with pytest.raises(CompileError) as caught:
+        files.compile(tmp_path)
+    assert what in caught.value.what
+    assert advice in str(caught.value.advice)
+
+
+def test_a_compiler_that_hangs_is_ended(well: Path, files: Files, tmp_path: Path) -> None:
+    behave(well, fail="hang")
+    with pytest.raises(CompileError, match="did not end within 2 s"):
+        files.compile(tmp_path, timeout_s=2)
+
+
+def test_the_end_of_the_log_is_kept(well: Path, files: Files, tmp_path: Path) -> None:
+    behave(well, fail="print:the compiler's own words")
+    with pytest.raises(CompileError):
+        files.compile(tmp_path, log=tmp_path / "log.txt")
+    assert "the compiler's own words" in (tmp_path / "log.txt").read_text()
+
+
+def test_every_code_of_the_reference_is_explained() -> None:
+    # The error codes of the compiler's documentation that inference can meet.
+    documented = (
+        "EARG001 EBVF030 EHCA005 EMOD025 EOOM001 EOOM002 ESFH002 ESPP004 ESPP047 EUOC002 EVRF001 "
+        "EVRF004 EVRF005 EVRF006 EVRF007 EVRF009 EVRF010 EVRF011 EVRF013 EVRF015 EVRF016 EVRF017 "
+        "EVRF018 EVRF019 EVRF022 EVRF029 EVRF031 EVRF035 EVRF051 EVRF052 EVRF056 EVRF059 EVRF060 "
+        "EVRF061 EVRF062 EVRF063 EVRF064 EVRF065 EXSP001 EXTP004"
+    )
+    assert set(documented.split()) <= set(CODES)
+
+
+def test_settings_are_looked_at_before_anything_runs(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="NCC_EARG001"):
+        files.compile(tmp_path, settings={"neuron": {"lnc": 2}})
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+LOADING = [
+    (
+        "NEFF version: 2.0, features: 0x100 are not supported",
+        "the runtime is older than the compiler",
+        "partition compile",
+    ),
+    ("NEFF version mismatch supported: 1.1 received: 2.0", "does not know the NEFF's", "SDK"),
+    ("Unsupported hardware operator code", "does not know", "compile for this device"),
+    ("NRT_RESOURCE: failed to allocate", "the device's memory is used up", "fewer copies"),
+]
+
+
+@pytest.mark.parametrize(("said", "cause", "advice"), LOADING)
+def test_what_loading_says_is_explained(
+    said: str, cause: str, advice: str, well: Path, files: Files, tmp_path: Path
+) -> None:
+    made = files.compile(tmp_path)
+    behave(well, load=said)
+    with pytest.raises(BackendError) as caught:
+        NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    assert cause in caught.value.what
+    assert advice in str(caught.value.advice)
+    assert "it was compiled with" in str(caught.value.advice)
+
+
+def test_no_device_is_said_to_be_none(well: Path, files: Files, tmp_path: Path) -> None:
+    made = files.compile(tmp_path)
+    behave(well, cores="0")
+    with pytest.raises(BackendError, match="the Neuron runtime does not start here"):
+        NeuronExecutor().load(files.artifact(made), DeviceOptions())
+
+
+def test_segments_of_a_pipeline_stand_on_different_cores(
+    well: Path, files: Files, tmp_path: Path
+) -> None:
+    import torch_neuronx
+
+    artifact = files.artifact(files.compile(tmp_path))
+    torch_neuronx.placements.clear()
+    executor = NeuronExecutor()
+    for _ in range(3):
+        executor.load(artifact, DeviceOptions())
+    assert [(0, 1), (1, 1), (0, 1)] == torch_neuronx.placements
+    torch_neuronx.placements.clear()
+    NeuronExecutor().load(artifact, DeviceOptions(mode="throughput"))
+    assert [(0, 1), (1, 1)] == torch_neuronx.placements
+
+
+def test_weights_outside_of_the_neff_are_moved_to_the_core(
+    well: Path, files: Files, tmp_path: Path
+) -> None:
+    import torch_neuronx
+
+    made = files.compile(tmp_path, settings={"neuron": {"weights": "separate"}})
+    torch_neuronx.moved.clear()
+    NeuronExecutor().load(files.artifact(made), DeviceOptions())
+    assert [0] == torch_neuronx.moved
+    assert "moved to the device" in made.options["warnings"][0]
+
+
+def test_the_loader_without_torch(
+    standin: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nrtpy
+
+    made = files.compile(tmp_path)
+    monkeypatch.setenv("PARTITIONER_NEURON_LOADER", "nrtpy")
+    nrtpy.cores.clear()
+    with pytest.warns(RuntimeWarning, match="experimental"):
+        executable = NeuronExecutor().load(files.artifact(made), DeviceOptions(mode="throughput"))
+    assert [0, 1] == nrtpy.cores
+    inputs = files.inputs()
+    (result,) = executable(*inputs)
+    expected = sum(float(array.sum()) for array in inputs)
+    np.testing.assert_allclose(result, np.full(result.shape, expected), rtol=1e-5)
+    separate = files.compile(tmp_path / "separate", settings={"neuron": {"weights": "separate"}})
+    with (
+        pytest.warns(RuntimeWarning, match="experimental"),
+        pytest.raises(IncompatibleBundleError, match="inlined weights only"),
+    ):
+        NeuronExecutor().load(files.artifact(separate), DeviceOptions())
+
+
+def test_a_loader_that_there_is_not(
+    made: Any, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTITIONER_NEURON_LOADER", "tensorrt")
+    with pytest.raises(UsageError, match="PARTITIONER_NEURON_LOADER is 'tensorrt'"):
+        NeuronExecutor().load(files.artifact(made), DeviceOptions())
+
+
+def change(made: Any, **fields: Any) -> Any:
+    return replace(made, options={**made.options, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "said"),
+    [
+        ({"format": 2}, IncompatibleBundleError, "format 2"),
+        ({"library": "x.so"}, IncompatibleBundleError, "asks for 'library'"),
+        ({"lnc": "2"}, BundleError, "malformed"),
+        ({"arguments": []}, BundleError, None),
+        ({"results": []}, BundleError, "are not those of the segment"),
+        ({"target": "trn2", "lnc": 2}, BundleError, "logical cores of 1 cores"),
+    ],
+)
+def test_what_an_artifact_says_is_checked_first(
+    fields: dict[str, Any], kind: type[PartitionerError], said: str | None, made: Any, files: Files
+) -> None:
+    if "arguments" in fields:
+        wrong = {**made.options["arguments"][0], "input": 9}
+        fields, said = {"arguments": [wrong]}, "are not those of the segment"
+    with pytest.raises(kind) as caught:
+        NeuronExecutor().load(files.artifact(change(made, **fields)), DeviceOptions())
+    assert str(said) in caught.value.what
+
+
+def test_another_neff_than_the_manifest_speaks_of(made: Any, files: Files) -> None:
+    facts = {**made.options["neff"], "build": "1.0"}
+    with pytest.raises(BundleError, match="header has build"):
+        NeuronExecutor().load(files.artifact(change(made, neff=facts)), DeviceOptions())
+
+
+def test_an_archive_without_a_neff(made: Any, files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), str(path))
+    with pytest.raises(BundleError, match="holds no NEFFs"):
+        NeuronExecutor().load(files.artifact(replace(made, graph=path)), DeviceOptions())
+    path.write_bytes(neff())
+    with pytest.raises(BundleError, match="not a TorchScript archive"):
+        NeuronExecutor().load(files.artifact(replace(made, graph=path)), DeviceOptions())

@@ -1,0 +1,1 @@
+"""Stands for the compiler, which is a program of its own."""

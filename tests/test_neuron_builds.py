@@ -1,0 +1,283 @@
+"""Bundles for Neuron from build to numbers: deferred, compiled, loaded, run, verified.
+
+The same tests run with the stand-in and, where it is, the SDK itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import partitioner
+from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.index import BundleIndex
+from partitioner.backends.neuron.sdk import find_kind
+from partitioner.backends.worker import stop_worker
+from partitioner.builder import build
+from partitioner.cli import main
+from partitioner.errors import (
+    CompileError,
+    IncompatibleBundleError,
+    MissingDependencyError,
+    UsageError,
+)
+from partitioner.finishing import deferred_segments, finish_bundle
+from partitioner.modelfile import load_model
+from partitioner.runtime.verify import verify_bundle
+from tests.neuron_pipeline import EXAMPLE, Pipeline
+from tests.neuron_standin import behave, install
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def deferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pipeline with a loop: a segment before it, in it and after it; no SDK here."""
+    path = tmp_path_factory.mktemp("deferred") / "small.bundle"
+    build(Pipeline(), EXAMPLE, target="inf2", defer_compile=True, output=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def standin(deferred: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with install(tmp_path_factory.mktemp("standin")) as folder, pytest.MonkeyPatch.context() as m:
+        m.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
+        yield folder
+    stop_worker()
+
+
+@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.neuron)])
+def sdk(request: pytest.FixtureRequest) -> str:
+    if request.param == "standin":
+        request.getfixturevalue("standin")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def finished(sdk: str, deferred: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "small.bundle"
+    finish_bundle(deferred, output=path)
+    return path
+
+
+# --- before there is an SDK ---------------------------------------------------------------------
+
+
+def test_a_deferred_bundle_says_what_is_missing(
+    deferred: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Bundle.open(deferred).manifest
+    assert {"encoder", "denoiser", "decoder"} == set(deferred_segments(manifest))
+    assert manifest.parity is not None
+    assert 0 == exit_code(["inspect", str(deferred)])
+    said = capsys.readouterr().out
+    assert "missing  decoder, denoiser, encoder: run `partition compile`" in said
+    assert 3 == said.count("not compiled")
+
+
+def test_a_deferred_bundle_is_not_loaded(deferred: Path) -> None:
+    with pytest.raises(IncompatibleBundleError) as caught:
+        partitioner.load(deferred)
+    assert "3 segments of the bundle are still to be compiled" in caught.value.what
+    assert "run `partition compile BUNDLE`" in str(caught.value.advice)
+
+
+def test_nothing_in_a_deferred_bundle_is_a_pickle(deferred: Path) -> None:
+    manifest = Bundle.open(deferred).manifest
+    kinds = {manifest.blob(str(one.graph)).media_type for one in manifest.artifacts.values()}
+    assert {
+        "application/vnd.partitioner.neuron.graph.v1+json",
+        "application/vnd.partitioner.onnx.v1",
+    } == kinds
+
+
+def test_without_an_sdk_it_says_which(deferred: Path, tmp_path: Path) -> None:
+    if find_kind() != "none":
+        return
+    with pytest.raises(MissingDependencyError, match="torch_neuronx is not installed"):
+        finish_bundle(deferred, output=tmp_path / "b")
+    with pytest.raises(UsageError) as caught:
+        build(Pipeline(), EXAMPLE, target="inf2", output=tmp_path / "b")
+    assert "--defer-compile" in str(caught.value.advice)
+    assert [] == [p for p in tmp_path.iterdir() if p.name == "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"neuron": {"optlvel": 1}}, "no option 'optlvel'"),
+        ({"openvino": {"threads": 1}}, "has a backend 'openvino'"),
+        ({"onnx": {"level": 1}}, "has no options"),
+    ],
+)
+def test_options_are_looked_at_before_the_work(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        build(
+            "no pipeline at all",
+            EXAMPLE,
+            target="inf2",
+            defer_compile=True,
+            backend_options=options,
+            output=tmp_path / "b",
+        )
+
+
+def test_options_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(
+            Pipeline(),
+            EXAMPLE,
+            target="inf2",
+            defer_compile=True,
+            backend_options={"neuron": {"decodr.optlevel": 1}},
+            output=tmp_path / "b",
+        )
+    assert "no stage 'decodr'" in caught.value.what
+    assert "did you mean 'decoder'?" == caught.value.advice
+
+
+# --- with one -----------------------------------------------------------------------------------
+
+
+def test_a_finished_bundle_gives_eagers_numbers(finished: Path) -> None:
+    image = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
+    pipeline = Pipeline()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        expected = pipeline(torch.from_numpy(image))
+    for mode in ("latency", "throughput"):
+        with partitioner.load(finished, mode=mode) as pipe:
+            actual = pipe(image=image, seed=7)
+        for name, value in expected.items():
+            np.testing.assert_allclose(actual[name], value.numpy(), rtol=1e-3, atol=1e-4)
+    assert verify_bundle(finished).ok
+
+
+def test_a_finished_bundle_needs_nothing_more(finished: Path, deferred: Path) -> None:
+    digest = Bundle.open(finished).digest
+    again = finish_bundle(finished)
+    assert (digest, (), ()) == (again.digest, again.compiled, again.resumed)
+    manifest = Bundle.open(finished).manifest
+    assert () == deferred_segments(manifest)
+    assert "torch-neuronx" in manifest.toolchain
+    # Weights that went into what was compiled are there no more.
+    before = Bundle.open(deferred).manifest.artifacts.values()
+    portable = {str(one.graph) for one in before if one.is_deferred}
+    assert set() == portable & {blob.digest for blob in manifest.blobs}
+
+
+def test_members_for_other_targets_are_left_as_they_are(standin: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    build(Pipeline(), EXAMPLE, target=["inf2", "cpu"], defer_compile=True, output=path)
+    cpu = Bundle.open(path, wanted={"target": "cpu"}).image
+    finish_bundle(path)
+    index = BundleIndex.open(path, "always")
+    assert ["inf2", "cpu"] == [member.labels["target"] for member in index.members]
+    for member in index.members:
+        index.bundle(member).check()
+        assert () == deferred_segments(index.bundle(member).manifest)
+    assert cpu == Bundle.open(path, wanted={"target": "cpu"}).image
+    # At once: weights that only the CPU's member reads are still there.
+    once = build(Pipeline(), EXAMPLE, target=["inf2", "cpu"], output=tmp_path / "once")
+    index = BundleIndex.open(once.path, "always")
+    declared = {blob.digest for blob in index.closure(index.members)}
+    for member in index.members:
+        index.bundle(member).check()
+    present = {f"sha256:{p.name}" for p in index.bundle(index.members[0]).blobs_dir.iterdir()}
+    assert set() == present ^ {*declared, index.root.digest}
+
+
+def test_a_run_that_fails_is_gone_on_with(
+    deferred: Path, standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "b"
+    shutil.copytree(deferred, path)
+    behave(standin, fail="status:-9@2")
+    with pytest.raises(CompileError) as caught:
+        finish_bundle(path)
+    behave(standin)
+    assert "kept, so run it again" in str(caught.value.advice)
+    assert Bundle.open(deferred).digest == Bundle.open(path).digest
+    done = finish_bundle(path)
+    assert (2, 1) == (len(done.compiled), len(done.resumed))
+    assert ["b"] == [p.name for p in tmp_path.iterdir()]
+    assert verify_bundle(path).ok
+
+
+def test_a_build_compiles_at_once_and_falls_back(standin: Path, tmp_path: Path) -> None:
+    behave(standin, fail="status:70@1")
+    result = build(
+        Pipeline(),
+        EXAMPLE,
+        target="inf2",
+        backend_options={"neuron": {"optlevel": 1, "decoder.optlevel": 3}},
+        output=tmp_path / "b",
+    )
+    behave(standin)
+    artifacts = Bundle.open(result.path).manifest.artifacts
+    assert "onnx" == artifacts["encoder"].backend
+    assert "exit code 70" in result.report["compile"]["encoder"]["failures"]["neuron"]
+    levels = {
+        name: one.options["args"][one.options["args"].index("--optlevel") + 1]
+        for name, one in artifacts.items()
+        if one.backend == "neuron"
+    }
+    assert {"denoiser": "1", "decoder": "3"} == levels
+    assert verify_bundle(result.path).ok
+
+
+def test_the_command_line_goes_the_whole_way(
+    sdk: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.py"
+    model.write_text(
+        "from tests.neuron_pipeline import EXAMPLE as example_inputs, Pipeline\n"
+        "pipeline = Pipeline()\n"
+    )
+    path = tmp_path / "b"
+    words = ["build", str(model), "--target", "inf2", "--defer-compile"]
+    words += ["--backend-option", "neuron.optlevel=1", "-o", str(path)]
+    assert 0 == exit_code(words)
+    assert 0 == exit_code(["compile", str(path)])
+    assert 0 == exit_code(["verify", str(path)])
+    said = capsys.readouterr().out
+    assert "compiled decoder, denoiser, encoder" in said
+    assert "ok: the numbers are those of the eager pipeline" in said
+
+
+def exit_code(words: list[str]) -> Any:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    return caught.value.code
+
+
+# --- the example --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_bernini_from_build_to_mesh(sdk: str, tmp_path: Path) -> None:
+    loaded = load_model(str(ROOT / "examples/bernini/model.py"), {"size": "tiny", "steps": 2})
+    build(
+        loaded.pipeline,
+        loaded.example_inputs,
+        inputs=loaded.inputs,
+        stages=loaded.stages,
+        options=loaded.options,
+        target="inf2",
+        defer_compile=True,
+        output=tmp_path / "b",
+    )
+    manifest = Bundle.open(tmp_path / "b").manifest
+    backends = {info.backend for info in manifest.plan.segments.values()}
+    # Neuron and the host in one plan.
+    assert {"neuron", "host"} == backends
+    finish_bundle(tmp_path / "b")
+    assert verify_bundle(tmp_path / "b").ok
