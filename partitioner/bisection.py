@@ -33,7 +33,8 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.errors import ModelError, ParityError, PassError
-from partitioner.frontend import Prepared, compress, prepare, tune_as
+from partitioner.compressing import compress
+from partitioner.frontend import Prepared, prepare, tune_as
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
@@ -59,7 +60,7 @@ __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
 Array = npt.NDArray[Any]
 
 #: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement")
+_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "quantize", "placement")
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def bisect_bundle(
     stages: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     host_ops: Iterable[HostOp] = (),
+    calibration: Sequence[Mapping[str, Any]] = (),
     target_files: Sequence[str | os.PathLike[str]] = (),
     seed: int = 0,
 ) -> Finding:
@@ -128,6 +130,7 @@ def bisect_bundle(
     Args:
         pipeline, example_inputs, inputs, stages, options: those of the build.
         host_ops: host ops that are not installed.
+        calibration: the build's, where it quantised.
         target_files: files of targets, if the build's was one of them.
         seed: of the noise, for a bundle without a parity sample.
 
@@ -157,7 +160,10 @@ def bisect_bundle(
         prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
         if isinstance(budget, int | float):
-            prepared = compress(prepared, example_inputs, budget)
+            quantize = manifest.options.get("quantize")
+            prepared = compress(
+                prepared, example_inputs, budget, quantize=quantize, calibration=calibration
+            )
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
     target, captured = prepared.target, prepared.captured.program

@@ -29,11 +29,11 @@ from partitioner.backends.worker import stop_worker
 from partitioner.buffers import measure
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.compiling import Compilation, SegmentCompiler, moved
+from partitioner.compressing import check_quantize, compress
 from partitioner.frontend import (
     PARITY_SEED,
     Case,
     Prepared,
-    compress,
     example_request,
     prepare,
     require_backends,
@@ -117,6 +117,8 @@ def build(
     precision: Precision | None = None,
     tune: bool = False,
     accuracy_budget: float | None = None,
+    quantize: str | None = None,
+    calibration: Sequence[Mapping[str, Any]] = (),
     parity: bool = True,
     tolerance: float | None = None,
     dump_passes: str | os.PathLike[str] | None = None,
@@ -153,6 +155,9 @@ def build(
             that instead of by estimates. Measurements are kept in the host's cache directory.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
+        quantize: ``int8`` to compute products in 8 bits where a backend can (``openvino``), within
+            the accuracy budget; segments that break it keep more.
+        calibration: more example inputs, for the ranges that quantisation finds.
         parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
         tolerance: relative, instead of the target's.
         dump_passes: a directory for the program before and after each pass, as text.
@@ -171,6 +176,7 @@ def build(
     hardware = target_of(target, backends)
     require_backends(hardware)
     check_limits(accuracy_budget, tolerance)
+    check_quantize(quantize, accuracy_budget, len(calibration))
     label = name or label_of(module)
     check_labels(label, version)
     phase = _Phases(progress)
@@ -196,7 +202,16 @@ def build(
                 prepared = tune_plan(prepared, timeout_s, phase.tell)
         if accuracy_budget is not None:
             with phase("compress"):
-                prepared = compress(prepared, example_inputs, accuracy_budget)
+                prepared = compress(
+                    prepared,
+                    example_inputs,
+                    accuracy_budget,
+                    quantize=quantize,
+                    calibration=calibration,
+                    timeout_s=timeout_s,
+                    memory_bytes=memory_bytes,
+                    log=Path(log) if log else None,
+                )
         planned, cases = prepared.planned, prepared.cases
         compile_options = CompileOptions(
             workdir,
@@ -247,6 +262,7 @@ def build(
                     "target": hardware.name,
                     "placement": prepared.recipe,
                     "accuracy_budget": accuracy_budget,
+                    "quantize": quantize,
                 },
                 report=report,
                 variants=variants_of(cases, constants, samples) if variants else (),

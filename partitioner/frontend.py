@@ -17,7 +17,7 @@ from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured, capture
 from partitioner.capture.structure import named_tensors
-from partitioner.compression.search import Trade, find_levels
+from partitioner.compression.search import Trade
 from partitioner.errors import ModelError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
@@ -51,17 +51,15 @@ from partitioner.variants import (
     lengthen_tables,
     longest_loop,
     merge,
-    trips_of,
-    with_trips,
 )
 
 __all__ = [
     "PARITY_SEED",
     "Case",
     "Prepared",
-    "compress",
     "example_request",
     "prepare",
+    "replanned",
     "require_backends",
     "target_of",
     "tune",
@@ -247,7 +245,7 @@ def tune(
         timeout_s=timeout_s,
         progress=progress,
     )
-    return _replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
+    return replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
 
 
 def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
@@ -262,10 +260,10 @@ def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
     if [(p.graph, len(p.part.nodes)) for p in pieces] != [(t.graph, t.nodes) for t in measured]:
         raise ModelError("the measurements in the bundle are not of this pipeline")
     scale = scale_of(pieces, measured)
-    return _replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
+    return replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
 
 
-def _replanned(prepared: Prepared, merged: Merged) -> Prepared:
+def replanned(prepared: Prepared, merged: Merged) -> Prepared:
     """Another plan, of a program that is another, or is placed in another way."""
     planned = make_plan(merged.program, prepared.target, prepared.judges, prepared.scale)
     old = prepared.cases
@@ -304,39 +302,8 @@ def require_backends(target: Target) -> None:
         )
 
 
-def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:
-    """The same pipeline with compressed weights, within an accuracy budget.
-
-    Args:
-        budget: relative error that outputs, and results of segments, may have on the examples.
-
-    Raises:
-        UsageError: no backend of the target takes compressed weights.
-        MissingDependencyError: NNCF is not installed.
-    """
-    able = {name for name, one in prepared.compilers.items() if getattr(one, "compresses", False)}
-    if not able:
-        raise UsageError(
-            f"no backend of the target {prepared.target.name!r} takes compressed weights",
-            advice="build without an accuracy budget",
-        )
-    case, merged = prepared.cases[0], prepared.merged
-    _, values = example_request(prepared, case, example_inputs)
-    # What is run is the first variant.
-    first = with_trips(merged.program, merged.variations[0].trips)
-    inputs = placeholder_values(case.captured.program, example_inputs, PARITY_SEED)
-    given = {name: inputs[name] for name in _placeholders(first)}
-    found, trades = find_levels(first, prepared.planned, values, given, able.__contains__, budget)
-    program = with_trips(found, trips_of(merged.program))
-    return _replanned(replace(prepared, trades=tuple(trades)), replace(merged, program=program))
-
-
-def _placeholders(program: Program) -> set[str]:
-    return {str(n.target) for n in program.main.nodes if n.op == "placeholder"}
-
-
 def example_request(
-    prepared: Prepared, case: Case, example_inputs: Mapping[str, Any]
+    prepared: Prepared, case: Case, example_inputs: Mapping[str, Any], seed: int = PARITY_SEED
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The example inputs by name, and all values that exist before a plan's first step, by id."""
     given = {
@@ -345,7 +312,7 @@ def example_request(
     }
     values = {case.plan.inputs[n]: a for n, a in given.items() if n in case.plan.inputs}
     values |= {v: t.detach().contiguous().numpy() for v, t in case.tensors.items()}
-    noise = draw_noise(_Drawn(prepared.program.inputs, case.plan), PARITY_SEED, {})
+    noise = draw_noise(_Drawn(prepared.program.inputs, case.plan), seed, {})
     # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
     values |= noise
     for name, value in case.plan.inputs.items():

@@ -40,6 +40,7 @@ class LoadedModel:
         stages: stage name -> attribute path.
         options: non-tensor arguments that are fixed at build, from ``--set``.
         name: of the file or module, a default for the bundle's name.
+        calibration_inputs: more examples, for quantisation.
     """
 
     pipeline: Any
@@ -48,6 +49,7 @@ class LoadedModel:
     stages: dict[str, str]
     options: dict[str, Any]
     name: str
+    calibration_inputs: tuple[dict[str, Any], ...] = ()
 
 
 def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
@@ -99,12 +101,13 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         example = _mapping(module, "example_inputs", settings, reference)
         inputs = _mapping(module, "inputs", settings, reference, optional=True)
         stages = _mapping(module, "stages", settings, reference, optional=True)
+        calibration = _examples(module, "calibration_inputs", settings, reference)
     taken = _parameters(found) if factory else set[str]()
     for function in (getattr(module, "example_inputs", None), getattr(module, "inputs", None)):
         taken |= _parameters(function) if inspect.isfunction(function) else set()
     options = {k: v for k, v in settings.items() if k not in taken}
     _check_arguments(pipeline, example, options, taken, reference)
-    return LoadedModel(pipeline, example, inputs, stages, options, source.stem)
+    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, calibration)
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -248,6 +251,26 @@ def _mapping(
             else f"give {name} as a dict, or leave it out",
         )
     return dict(cast("dict[str, Any]", value))
+
+
+def _examples(
+    module: ModuleType, name: str, settings: Mapping[str, Any], reference: str
+) -> tuple[dict[str, Any], ...]:
+    """Several examples; none where the file has none."""
+    value = getattr(module, name, None)
+    if inspect.isfunction(value):
+        value = _called(value, settings, reference)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, dict) for one in cast("list[Any]", value)
+    ):
+        raise ModelError(
+            f"{name!r} is not a list of dicts",
+            where=reference,
+            advice=f"give {name} = [{{'argument': torch.randn(...)}}, ...], or leave it out",
+        )
+    return tuple(dict(one) for one in cast("list[dict[str, Any]]", value))
 
 
 def _check_arguments(

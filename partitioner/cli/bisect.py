@@ -66,6 +66,7 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         inputs=loaded.inputs,
         stages={**loaded.stages, **stage_paths(given["stages"])},
         options=loaded.options,
+        calibration=loaded.calibration_inputs,
         target_files=given["target_files"],
         host_ops=[import_host_op(text) for text in given["host_ops"]],
     )

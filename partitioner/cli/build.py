@@ -55,6 +55,11 @@ __all__ = ["command"]
     metavar="ERROR",
     help="Compress weights to 4 or 8 bits as far as results differ by less, relative: 1e-2.",
 )
+@click.option(
+    "--quantize",
+    metavar="KIND",
+    help="Compute products in 8 bits (int8) where a backend can, within the accuracy budget.",
+)
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
 @click.option(
@@ -100,6 +105,8 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
             version=given["version_label"],
             tune=given["tune"],
             accuracy_budget=given["accuracy_budget"],
+            quantize=given["quantize"],
+            calibration=loaded.calibration_inputs if given["quantize"] else (),
             parity=given["parity"],
             tolerance=given["tolerance"],
             dump_passes=given["dump_passes"],
@@ -124,6 +131,7 @@ def _text(document: dict[str, Any]) -> str:
             f"weights of {trade['segment']}: {trade['level']}, {sizes}, "
             f"its results differ by {trade['error']:.2g} relative"
         )
+        lines += _declined(trade)
     outputs = document["parity"].get("outputs", {})
     for name, error in outputs.items():
         lines.append(f"output {name}: differs from eager by {error:.2g} relative")
@@ -134,3 +142,16 @@ def _text(document: dict[str, Any]) -> str:
     seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
     lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
     return "\n".join(lines)
+
+
+def _declined(trade: dict[str, Any]) -> list[str]:
+    """What a segment could have had, and what it would have cost."""
+    lines = [
+        f"  {level} was declined: "
+        + ("nothing finite came of it" if error is None else f"{error:.2g} relative")
+        for level, error in trade["tried"].items()
+        if level != trade["level"]
+    ]
+    if trade["reason"]:
+        lines.append(f"  products were not quantised: {trade['reason']}")
+    return lines
