@@ -32,8 +32,8 @@ from partitioner.backends import find_backend
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.errors import ModelError, ParityError, PassError
 from partitioner.compressing import compress
+from partitioner.errors import ModelError, ParityError, PassError
 from partitioner.frontend import Prepared, prepare, tune_as
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program

@@ -225,7 +225,7 @@ def _session_options(ort: Any, artifact: ArtifactFiles, device: DeviceOptions, w
         options.enable_mem_pattern = False
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    apply_pool(ort, options, device.threads)
+    apply_pool(ort, options, device.threads, device.mixed)
     return options
 
 

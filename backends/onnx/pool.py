@@ -31,23 +31,26 @@ _lock = threading.Lock()
 _shared: int | None = None
 
 
-def apply_pool(ort: Any, options: Any, threads: int | None) -> int:
+def apply_pool(ort: Any, options: Any, threads: int | None, mixed: bool = False) -> int:
     """Set up session options for the shared pool, and the pool itself at the first call.
 
     Args:
         ort: the onnxruntime module.
         options: its SessionOptions, written to.
         threads: wanted number of threads; None for as many as the process may use.
+        mixed: whether other libraries compute between this one's calls; threads then stop spinning
+            at the end of each.
 
     Returns:
         the number of threads a call will use.
     """
     wanted = threads if threads is not None else usable_cpus()
     shared = None if os.environ.get(VARIABLE) == "session" else _shared_pool(ort, wanted)
+    if mixed or shared is None:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if shared is None:
         options.intra_op_num_threads = wanted
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         return wanted
     if threads is not None and threads != shared:
         warnings.warn(

@@ -123,6 +123,7 @@ def put_constants(model: Any, constants: Sequence[Constant], maps: Mapping[int, 
 
 
 def mapped(path: Path) -> np.ndarray[Any, Any]:
+    """The bytes of a file, read as they are used."""
     # Copy on write: OpenVINO wants memory it may write to; nothing ever does.
     return np.memmap(path, np.uint8, "c").view(np.ndarray)
 

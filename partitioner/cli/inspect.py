@@ -108,7 +108,9 @@ def _steps(
             weights = sum(sizes[digest] for digest in artifact.weights)
             stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
             held = f"  weights {size_text(weights)}" if weights else ""
-            yield f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}"
+            precision = artifact.options.get("precision", "")
+            backend = f"[{info.backend}{f' {precision}' if precision else ''}]"
+            yield f"{indent}{step.segment}  {backend}  {info.nodes} nodes{held}{stages}"
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
             most = size_text(needs[step.name])

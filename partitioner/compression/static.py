@@ -21,6 +21,9 @@ __all__ = ["StaticProduct", "merged"]
 #: The largest code of an operand in 8 bits without a sign.
 LARGEST = 255
 
+#: Steps whose reciprocal float32 does not hold, and then some.
+_SMALLEST = 1e-30
+
 
 @dataclass(frozen=True)
 class StaticProduct:
@@ -40,7 +43,9 @@ class StaticProduct:
     @property
     def step(self) -> float:
         """Between two codes of the other operand."""
-        return (self.high - self.low) / LARGEST or 1.0
+        step = (self.high - self.low) / LARGEST
+        # An operand that is always 0; kernels divide by the step.
+        return step if step > _SMALLEST else 1.0
 
     @property
     def zero(self) -> int:

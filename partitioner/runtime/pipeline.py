@@ -6,6 +6,7 @@ import operator
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -277,6 +278,8 @@ def _load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executabl
     executors: dict[str, Executor] = {}
     loaded: dict[str, Executable] = {}
     executables: dict[str, Executable] = {}
+    backends = {artifact.backend for artifact in bundle.manifest.artifacts.values()} - {"host"}
+    device = replace(device, mixed=len(backends) > 1)
     try:
         for name, artifact in bundle.manifest.artifacts.items():
             if artifact.backend not in executors:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.openvino import cache
-from partitioner.errors import CompileError
+from partitioner.backends.openvino.settings import has_bfloat16
+from partitioner.cli import inspect
+from partitioner.errors import BundleError, CompileError
 from partitioner.modelfile import load_model
 from partitioner.planning.overrides import Overrides
 
@@ -128,6 +131,44 @@ def test_a_segment_that_one_backend_fails_on_goes_to_the_next(tmp_path: Path) ->
     with pytest.raises(CompileError, match="does not run segment"):
         built(tmp_path, "none", Huge(), torch.ones(2**16, 1), backends=["openvino"], **limits)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("precision", "recorded"), [(None, "bf16"), ("f32", "f32")])
+def test_a_xeon_multiplies_in_bfloat16_unless_told_otherwise(
+    precision: str | None, recorded: str, tmp_path: Path
+) -> None:
+    """Where the host has instructions for it; the artifact says so wherever it was built."""
+    options = {"target": "xeon", "backends": ["openvino", "host"], "precision": precision}
+    built(tmp_path, "b", Sampler(), X, **options)
+    bundle = Bundle.open(tmp_path / "b")
+    artifacts = bundle.manifest.artifacts
+    assert {recorded} == {artifact.options["precision"] for artifact in artifacts.values()}
+    printed = CliRunner().invoke(inspect.command, [str(tmp_path / "b")]).output
+    assert len(artifacts) == printed.count(f"[openvino {recorded}]")
+
+    expected = Sampler().eval()(X).detach().numpy()
+    with partitioner.load(tmp_path / "b") as pipe:
+        (actual,) = pipe(x=X.numpy()).values()
+    error = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+    rounds = recorded == "bf16" and has_bfloat16()
+    assert (1e-4 < error < 5e-2) if rounds else (error < 1e-5)
+
+
+def test_weights_that_were_changed_are_refused_whatever_the_cache_holds(tmp_path: Path) -> None:
+    built(tmp_path, "b", Sampler(), X, backends=["openvino", "host"], parity=False)
+    with partitioner.load(tmp_path / "b") as pipe:
+        pipe(x=X.numpy())
+    assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
+    bundle = Bundle.open(tmp_path / "b")
+    digests = {d for a in bundle.manifest.artifacts.values() for d in a.weights}
+    for digest in digests:
+        blob = bundle.blob_path(digest)
+        blob.chmod(0o644)
+        data = bytearray(blob.read_bytes())
+        data[-1] ^= 1
+        blob.write_bytes(data)
+    with pytest.raises(BundleError):
+        partitioner.load(tmp_path / "b")
 
 
 @pytest.mark.slow

@@ -1,0 +1,135 @@
+"""Plans that run ONNX Runtime and OpenVINO in turn: what ONNX Runtime's threads do between calls.
+
+A bundle is built in which every second block of the denoiser goes to the other backend, so that
+every step of the loop changes sides several times. It is loaded once for each way in which ONNX
+Runtime's pool may wait for work, and all are run in turn, with a rest between, since threads that
+spin do so for a while. Medians, and their ratios to the pool as it comes.
+
+Run: python benchmarks/mixed.py [--size tiny] [--repeat 15] [--bundle PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import partitioner
+from partitioner.artifacts.bundle import Bundle
+from partitioner.backends.onnx import execute
+from partitioner.backends.onnx.pool import apply_pool
+from partitioner.modelfile import load_model
+from partitioner.planning.overrides import Overrides
+from partitioner.runtime.cpus import usable_cpus
+
+BLOCKS = {"tiny": 2, "base": 12}
+
+#: Longer than threads of either library spin.
+REST_S = 0.05
+
+Pool = Callable[[Any, Any, int | None, bool], int]
+
+
+def built(size: str, path: Path) -> Path:
+    """The bundle whose denoiser alternates."""
+    model = load_model(str(ROOT / "examples" / "bernini" / "model.py"), {"size": size, "steps": 5})
+    odd = {f"denoiser.blocks.{i}": "openvino" for i in range(1, BLOCKS[size], 2)}
+    partitioner.build(
+        model.pipeline,
+        model.example_inputs,
+        inputs=model.inputs,
+        options=model.options,
+        backends=["onnx", "openvino", "host"],
+        overrides=Overrides(odd, {}),
+        output=path,
+        parity=False,
+    )
+    return path
+
+
+def shared(spinning: bool) -> Pool:
+    """One pool of the process, whose threads spin between calls or not."""
+
+    def apply(ort: Any, options: Any, threads: int | None, mixed: bool) -> int:
+        return apply_pool(ort, options, threads, not spinning)
+
+    return apply
+
+
+def of_session(**entries: str) -> Pool:
+    """A pool for each session."""
+
+    def apply(ort: Any, options: Any, threads: int | None, mixed: bool) -> int:
+        options.intra_op_num_threads = threads or usable_cpus()
+        options.inter_op_num_threads = 1
+        for key, value in entries.items():
+            options.add_session_config_entry(f"session.intra_op.{key}", value)
+        return threads or usable_cpus()
+
+    return apply
+
+
+#: The first is what the others are compared with.
+POOLS: dict[str, Pool] = {
+    "shared pool, spinning as it comes": shared(True),
+    "shared pool, spinning ends with each call": shared(False),
+    "own pools, spinning as it comes": of_session(),
+    "own pools, spinning for 50 us": of_session(spin_duration_us="50"),
+    "own pools, spinning for 500 us": of_session(spin_duration_us="500"),
+    "own pools, no spinning": of_session(allow_spinning="0"),
+}
+
+
+def measured(path: Path, repeat: int) -> dict[str, Any]:
+    """Seconds of a request by pool, and of the ratios to the first."""
+    image = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
+    pipes: dict[str, Any] = {}
+    for name, pool in POOLS.items():
+        with mock.patch.object(execute, "apply_pool", pool):
+            pipes[name] = partitioner.load(path)
+    times: dict[str, list[float]] = {name: [] for name in pipes}
+    for turn in range(repeat + 2):
+        for name, pipe in pipes.items():
+            time.sleep(REST_S)
+            start = time.perf_counter()
+            pipe(image=image, seed=0)
+            if turn >= 2:
+                times[name].append(time.perf_counter() - start)
+    first = next(iter(times.values()))
+    return {
+        name: {
+            "median, ms": statistics.median(own) * 1e3,
+            "ratio": statistics.median(a / b for a, b in zip(own, first, strict=True)),
+        }
+        for name, own in times.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=sorted(BLOCKS), default="tiny")
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--repeat", type=int, default=15)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = given.bundle or built(given.size, Path(folder) / "bundle")
+        plan = Bundle.open(path).manifest.plan
+        backends = [info.backend for info in plan.segments.values()]
+        results = measured(path, given.repeat)
+    print(json.dumps({"segments": backends, **results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
