@@ -1,9 +1,9 @@
 """Plans that run ONNX Runtime and OpenVINO in turn: what ONNX Runtime's threads do between calls.
 
-A bundle is built in which every second block of the denoiser goes to the other backend, so that
-every step of the loop changes sides several times. It is loaded once for each way in which ONNX
-Runtime's pool may wait for work, and all are run in turn, with a rest between, since threads that
-spin do so for a while. Medians, and their ratios to the pool as it comes.
+A bundle is built in which the blocks of the denoiser go to either backend in turn, so that every
+step of the loop changes sides several times. For each way in which ONNX Runtime's pool may
+wait for work there is a process that has loaded it; all are run in turn, with a rest between, since
+threads that spin do so for a while. Medians, and their ratios to the pool as it comes.
 
 Run: python benchmarks/mixed.py [--size tiny] [--repeat 15] [--bundle PATH]
 """
@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 from unittest import mock
 
@@ -45,14 +47,14 @@ Pool = Callable[[Any, Any, int | None, bool], int]
 def built(size: str, path: Path) -> Path:
     """The bundle whose denoiser alternates."""
     model = load_model(str(ROOT / "examples" / "bernini" / "model.py"), {"size": size, "steps": 5})
-    odd = {f"denoiser.blocks.{i}": "openvino" for i in range(1, BLOCKS[size], 2)}
+    turns = {f"denoiser.blocks.{i}": ("onnx", "openvino")[i % 2] for i in range(BLOCKS[size])}
     partitioner.build(
         model.pipeline,
         model.example_inputs,
         inputs=model.inputs,
         options=model.options,
         backends=["onnx", "openvino", "host"],
-        overrides=Overrides(odd, {}),
+        overrides=Overrides(turns, {}),
         output=path,
         parity=False,
     )
@@ -92,21 +94,37 @@ POOLS: dict[str, Pool] = {
 }
 
 
-def measured(path: Path, repeat: int) -> dict[str, Any]:
-    """Seconds of a request by pool, and of the ratios to the first."""
+def serve(path: Path, pool: str) -> None:
+    """Load a bundle with this pool; for each line that comes in, run it and print the seconds."""
     image = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
-    pipes: dict[str, Any] = {}
-    for name, pool in POOLS.items():
-        with mock.patch.object(execute, "apply_pool", pool):
-            pipes[name] = partitioner.load(path)
-    times: dict[str, list[float]] = {name: [] for name in pipes}
+    with mock.patch.object(execute, "apply_pool", POOLS[pool]):
+        pipe = partitioner.load(path)
+    pipe(image=image, seed=0)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        pipe(image=image, seed=0)
+        print(time.perf_counter() - start, flush=True)
+
+
+def measured(path: Path, repeat: int) -> dict[str, Any]:
+    """Milliseconds of a request by pool, and the medians of ratios to the first, turn by turn."""
+    here = [sys.executable, __file__, "--bundle", str(path), "--serve"]
+    served = {
+        name: subprocess.Popen([*here, name], stdin=PIPE, stdout=PIPE, text=True) for name in POOLS
+    }
+    times: dict[str, list[float]] = {name: [] for name in POOLS}
     for turn in range(repeat + 2):
-        for name, pipe in pipes.items():
+        for name, process in served.items():
+            assert process.stdin is not None
+            assert process.stdout is not None
             time.sleep(REST_S)
-            start = time.perf_counter()
-            pipe(image=image, seed=0)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            seconds = float(process.stdout.readline())
             if turn >= 2:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
+    for process in served.values():
+        process.communicate()
     first = next(iter(times.values()))
     return {
         name: {
@@ -122,7 +140,11 @@ def main() -> None:
     parser.add_argument("--size", choices=sorted(BLOCKS), default="tiny")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--serve", choices=POOLS, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.serve:
+        serve(given.bundle, given.serve)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = given.bundle or built(given.size, Path(folder) / "bundle")
         plan = Bundle.open(path).manifest.plan
