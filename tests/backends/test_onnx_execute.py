@@ -286,3 +286,24 @@ def test_a_pool_for_each_session_on_request() -> None:
     printed = run_alone(POOLS.format(before=""), **{pool.VARIABLE: "session"})
 
     assert ["2 True", f"{pool.usable_cpus()} True", "3 True"] == printed.splitlines()
+
+
+@has_shared_pool
+@pytest.mark.parametrize("kind", ["shared", "session"])
+def test_threads_do_not_spin_into_another_backends_time(kind: str) -> None:
+    script = """
+        import onnxruntime as ort
+        from partitioner.backends.onnx.pool import apply_pool
+
+        for mixed in (False, True):
+            made = ort.SessionOptions()
+            apply_pool(ort, made, 2, mixed)
+            try:
+                print(mixed, made.get_session_config_entry("session.force_spinning_stop"))
+            except RuntimeError:
+                print(mixed, "unset")
+    """
+    printed = run_alone(script, **{pool.VARIABLE: kind})
+
+    alone = "1" if kind == "session" else "unset"
+    assert [f"False {alone}", "True 1"] == printed.splitlines()
