@@ -32,8 +32,6 @@ import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.onnx import execute
 from partitioner.backends.onnx.pool import apply_pool
-from partitioner.modelfile import load_model
-from partitioner.planning.overrides import Overrides
 from partitioner.runtime.cpus import usable_cpus
 
 BLOCKS = {"tiny": 2, "base": 12}
@@ -46,6 +44,10 @@ Pool = Callable[[Any, Any, int | None, bool], int]
 
 def built(size: str, path: Path) -> Path:
     """The bundle whose denoiser alternates."""
+    # Not above: processes that serve need no torch.
+    from partitioner.modelfile import load_model
+    from partitioner.planning.overrides import Overrides
+
     model = load_model(str(ROOT / "examples" / "bernini" / "model.py"), {"size": size, "steps": 5})
     turns = {f"denoiser.blocks.{i}": ("onnx", "openvino")[i % 2] for i in range(BLOCKS[size])}
     partitioner.build(
