@@ -63,11 +63,13 @@ def built(size: str, path: Path) -> Path:
     return path
 
 
-def shared(spinning: bool) -> Pool:
-    """One pool of the process, whose threads spin between calls or not."""
+def shared(**entries: str) -> Pool:
+    """One pool of the process, as segments of one backend have it."""
 
     def apply(ort: Any, options: Any, threads: int | None, mixed: bool) -> int:
-        return apply_pool(ort, options, threads, not spinning)
+        for key, value in entries.items():
+            options.add_session_config_entry(f"session.{key}", value)
+        return apply_pool(ort, options, threads, mixed=False)
 
     return apply
 
@@ -87,8 +89,8 @@ def of_session(**entries: str) -> Pool:
 
 #: The first is what the others are compared with.
 POOLS: dict[str, Pool] = {
-    "shared pool, spinning as it comes": shared(True),
-    "shared pool, spinning ends with each call": shared(False),
+    "shared pool, spinning as it comes": shared(),
+    "shared pool, spinning ends with each call": shared(force_spinning_stop="1"),
     "own pools, spinning as it comes": of_session(),
     "own pools, spinning for 50 us": of_session(spin_duration_us="50"),
     "own pools, spinning for 500 us": of_session(spin_duration_us="500"),
