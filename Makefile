@@ -22,7 +22,7 @@ demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a pictu
 	@echo "made $(DEMO)/mesh.glb and $(DEMO)/mesh.png"
 
 test: browser lint  ## Run linters, type and layer checks, and the tests.
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 # Said at once, and not after minutes of tests.
 .PHONY: browser

@@ -1,12 +1,13 @@
 """Bundles on disk: an OCI image layout, read with distrust.
 
-``writer.py`` writes them. The format is described in ``docs/bundle-format.md``.
+``writer.py`` writes them, ``index.py`` opens those of several members. The format is described in
+``docs/bundle-format.md``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,30 +17,22 @@ import numpy.typing as npt
 
 from partitioner.artifacts.digest import digest_bytes, digest_stream, hex_of
 from partitioner.artifacts.faults import damaged
-from partitioner.artifacts.files import check_directory, open_plain, read_plain
+from partitioner.artifacts.files import open_plain, read_plain
 from partitioner.artifacts.hashed import is_hashed, remember
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob, ConstantRef, Manifest
-from partitioner.artifacts.oci import (
-    BLOBS,
-    INDEX_FILE,
-    LAYOUT_FILE,
-    read_image,
-    read_index,
-    read_layout,
-)
+from partitioner.artifacts.oci import BLOBS, Member, read_image
 from partitioner.artifacts.validate import check_ref
-from partitioner.errors import BundleError
 from partitioner.specs import TensorSpec
 
-__all__ = ["MAX_INDEX_BYTES", "Arrive", "Bundle", "Trust", "Verify"]
+__all__ = ["MAX_INDEX_BYTES", "Arrive", "Bundle", "Trust", "Verify", "read_blob"]
 
 Verify = Literal["always", "once", "never"]
 
 #: Called with a blob before its file is looked at; returns when the file is there.
 Arrive = Callable[[Blob], None]
 
-#: Called with the digest and the content of the OCI manifest before it is parsed; raises if the
-#: bundle is not to be trusted.
+#: Called with the digest and the content of the root (see ``oci.py``) before it is parsed; raises
+#: if the bundle is not to be trusted.
 Trust = Callable[[str, bytes], None]
 
 #: ``index.json`` and ``oci-layout`` are small; larger ones are refused unread.
@@ -47,12 +40,15 @@ MAX_INDEX_BYTES = 2**20
 
 
 class Bundle:
-    """A bundle that was opened; its manifest is read and checked. Thread-safe.
+    """A member of a bundle, opened; its manifest is read and checked. Thread-safe.
+
+    Most bundles have one member, which then is all of it.
 
     Attributes:
         path: the directory.
-        digest: of the OCI manifest; it covers all else, so it is the bundle's identity.
+        digest: of the root; it covers all else, so it is the bundle's identity.
         image, config: descriptors of the OCI manifest and of the manifest.
+        labels: tell it from other members; ``target`` at least.
         manifest: what it holds.
         verify: when the content of blobs is hashed; see :meth:`open`.
     """
@@ -60,15 +56,17 @@ class Bundle:
     def __init__(
         self,
         path: Path,
-        image: Blob,
+        root: Blob,
+        member: Member,
         config: Blob,
         manifest: Manifest,
         verify: Verify,
         arrive: Arrive | None = None,
     ) -> None:
         self.path = path
-        self.digest = image.digest
-        self.image = image
+        self.digest = root.digest
+        self.image = member.image
+        self.labels = member.labels or manifest.labels
         self.config = config
         self.manifest = manifest
         self.verify: Verify = verify
@@ -76,7 +74,12 @@ class Bundle:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], verify: Verify = "once", *, trust: Trust | None = None
+        cls,
+        path: str | os.PathLike[str],
+        verify: Verify = "once",
+        *,
+        trust: Trust | None = None,
+        wanted: Mapping[str, str] | None = None,
     ) -> Bundle:
         """Open a bundle. The manifest is always hashed; blobs are when their path is asked for.
 
@@ -84,29 +87,28 @@ class Bundle:
             verify: when a blob's content is hashed: each time its path is asked for, once per file
                 in this process, or never (its size is always checked).
             trust: decides, before anything is parsed that it vouches for.
+            wanted: labels that choose one of several members.
 
         Raises:
             BundleError: no bundle, damaged, or hostile.
             IncompatibleBundleError: of a schema version that cannot be read.
             SignatureError: ``trust`` refuses.
+            UsageError: no member has these labels, or several have.
         """
-        root = Path(path).absolute()
-        _check_root(root)
-        read_layout(read_plain(root / LAYOUT_FILE, MAX_INDEX_BYTES))
-        image = read_index(read_plain(root / INDEX_FILE, MAX_INDEX_BYTES))
-        return cls.of_image(root, image, verify, trust=trust)
+        from partitioner.artifacts.index import BundleIndex
+
+        return BundleIndex.open(path, verify, trust=trust).only(wanted)
 
     @classmethod
-    def of_image(
+    def of_member(
         cls,
-        root: Path,
-        image: Blob,
+        path: Path,
+        root: Blob,
+        member: Member,
         verify: Verify = "once",
-        *,
-        trust: Trust | None = None,
         arrive: Arrive | None = None,
     ) -> Bundle:
-        """Open the bundle of one OCI manifest, in a directory with the blobs of any number.
+        """Open one member of a bundle, in a directory with the blobs of any number of bundles.
 
         Args:
             arrive: fetches a blob's file, where files are fetched when they are needed.
@@ -114,18 +116,18 @@ class Bundle:
         Raises:
             as :meth:`open`; and what ``arrive`` raises.
         """
-        content = _fetch_blob(root, image, MAX_MANIFEST_BYTES, arrive)
-        if trust is not None:
-            trust(image.digest, content)
-        config, layers = read_image(content)
-        manifest = Manifest.from_json(_fetch_blob(root, config, MAX_MANIFEST_BYTES, arrive))
+        config, layers = read_image(read_blob(path, member.image, MAX_MANIFEST_BYTES, arrive))
+        manifest = Manifest.from_json(read_blob(path, config, MAX_MANIFEST_BYTES, arrive))
         if layers != manifest.blobs:
-            raise damaged("the OCI manifest and the bundle's manifest list different blobs", root)
-        return cls(root, image, config, manifest, verify, arrive)
+            raise damaged("the OCI manifest and the bundle's manifest list different blobs", path)
+        for name, text in manifest.labels.items():
+            if member.labels.get(name, text) != text:
+                raise damaged(f"a member is said to be for another {name} than its manifest", path)
+        return cls(path, root, member, config, manifest, verify, arrive)
 
     @property
     def closure(self) -> tuple[Blob, ...]:
-        """All blobs of the bundle, its two manifests last: the order in which they are stored."""
+        """All blobs of the member, its two manifests last: the order in which they are stored."""
         return (*self.manifest.blobs, self.config, self.image)
 
     @property
@@ -153,15 +155,7 @@ class Bundle:
             BundleError: as :meth:`blob_path`.
         """
         blob = self.manifest.blob(digest)
-        return _fetch_blob(self.path, blob, blob.size, self._arrive)
-
-    def read_image(self) -> bytes:
-        """The content of the OCI manifest, hashed whatever the mode.
-
-        Raises:
-            BundleError: as :meth:`blob_path`.
-        """
-        return _fetch_blob(self.path, self.image, MAX_MANIFEST_BYTES, self._arrive)
+        return read_blob(self.path, blob, blob.size, self._arrive)
 
     def check(self) -> None:
         """Hash every blob, whatever the mode.
@@ -203,28 +197,6 @@ class Bundle:
         return path
 
 
-def _check_root(root: Path) -> None:
-    try:
-        # A link to a bundle is fine, and is how deployments switch between two.
-        found = root.is_dir()
-    except (OSError, ValueError):
-        found = False
-    if not found:
-        raise BundleError(
-            "not a bundle: no such directory" if not os.path.lexists(root) else "not a directory",
-            where=str(root),
-            advice="give the directory that `partition build -o` made",
-        )
-    if not os.path.lexists(root / LAYOUT_FILE):
-        raise BundleError(
-            f"not a bundle: the directory has no {LAYOUT_FILE}",
-            where=str(root),
-            advice="give the directory that `partition build -o` made",
-        )
-    for name in (Path(BLOBS).parent, BLOBS):
-        check_directory(root / name)
-
-
 def _blob_file(root: Path, digest: str) -> Path:
     return root / BLOBS / hex_of(digest)
 
@@ -234,7 +206,16 @@ def _check_size(path: Path, info: os.stat_result, blob: Blob) -> None:
         raise damaged(f"the blob has {info.st_size} bytes, declared are {blob.size}", path)
 
 
-def _fetch_blob(root: Path, blob: Blob, limit: int, arrive: Arrive | None) -> bytes:
+def read_blob(root: Path, blob: Blob, limit: int, arrive: Arrive | None = None) -> bytes:
+    """The content of a small blob, hashed.
+
+    Args:
+        root: a directory with blobs.
+        limit: bytes; more are refused unread.
+
+    Raises:
+        BundleError: too large, missing, not a plain file, of another size or content.
+    """
     path = _blob_file(root, blob.digest)
     if blob.size > limit:
         raise damaged(f"the blob is said to have {blob.size} bytes; {limit} are read", path)

@@ -38,6 +38,22 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "report": ("what the build has to say; free-form", {}),
         "variants": ("schedules to choose from, the plan's own first; since 1.1", {}),
         "memory": ("what a run of the plan takes; since 1.2", {}),
+        "requirements": ("what a host must have, by kind and name; since 1.3", {}),
+        "batch": ("what is a row of what, in a bucket; else null; since 1.4", {}),
+    },
+    "Batch": {
+        "rows": ("requests that one run serves, each a row", {"minimum": 1}),
+        "inputs": ("names of those with a row for each request, in dimension 0", _NAME),
+        "stacked": ("names of the outputs with a row for each request, in dimension 0", _NAME),
+        "listed": ("names of the outputs of which each row is one: NAME.0, NAME.1 ...", _NAME),
+    },
+    "Requirement": {
+        "kind": ("`library`, `machine`, `instructions` or `device`; others are unmet", _NAME),
+        "name": ("a distribution; machines, by commas; a machine; an accelerator", _NAME),
+        "at_least": ("a version or a level of instructions; empty for any", {}),
+        "below": ("a version; empty for none", {}),
+        "firm": ("false for what it is meant for and can do without", {}),
+        "reason": ("for people", {}),
     },
     "Variant": {
         "options": ("option name -> value; by these a caller chooses it", {}),

@@ -25,11 +25,13 @@ __all__ = [
     "READABLE",
     "SCHEMA_VERSION",
     "Artifact",
+    "Batch",
     "Blob",
     "ConstantRef",
     "Expected",
     "Manifest",
     "ParitySample",
+    "Requirement",
     "SampleInput",
     "SegmentExpected",
     "Tolerance",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.4"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -160,6 +162,51 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """How a bucket serves several requests in one run: each has a row.
+
+    What is drawn has a row for each, too: in dimension 0, or in dimension 1 of what has a row for
+    each trip of a loop in dimension 0.
+
+    Args:
+        rows: how many.
+        inputs: those with a row for each request, in dimension 0.
+        stacked: outputs with a row for each request, in dimension 0.
+        listed: outputs of which each row is one by itself, ``NAME.0``, ``NAME.1`` and so on (of one
+            row: ``NAME`` or ``NAME.0``).
+    """
+
+    rows: int
+    inputs: tuple[str, ...]
+    stacked: tuple[str, ...]
+    listed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that a host must have: an ordered comparison.
+
+    Args:
+        kind: ``library``, ``machine``, ``instructions`` or ``device``. A reader that does not know
+            a kind takes it for unmet.
+        name: a distribution; one or several machines, by commas; the machine whose instructions
+            are compared, where the host is one; an accelerator.
+        at_least: a version, or a level of instructions; empty for any.
+        below: a version; empty for none.
+        firm: whether it cannot be run without. What is not firm says what it is meant for: a caller
+            who names the target gets it all the same.
+        reason: for people.
+    """
+
+    kind: str
+    name: str
+    at_least: str = ""
+    below: str = ""
+    firm: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that the runtime and people need to know of a bundle.
 
@@ -179,6 +226,9 @@ class Manifest:
             the one of ``plan`` and ``constants``, and is taken if nothing is chosen. Since 1.1.
         memory: of a run of ``plan``, for people and for who admits requests; the runtime makes
             its own buffer plan. None in bundles of before 1.2.
+        requirements: what a host must have; checked before any blob is loaded. None are stated in
+            bundles of before 1.3.
+        batch: what is a row of what, in a bucket; None where a run serves one request. Since 1.4.
     """
 
     name: str
@@ -196,6 +246,8 @@ class Manifest:
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     variants: tuple[Variant, ...] = ()
     memory: MemoryUse | None = None
+    requirements: tuple[Requirement, ...] = ()
+    batch: Batch | None = None
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> bytes:
@@ -240,6 +292,12 @@ class Manifest:
     def blobs_by_digest(self) -> dict[str, Blob]:
         """The declared blobs."""
         return {blob.digest: blob for blob in self.blobs}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it from other members of its bundle."""
+        batch = {} if self.batch is None else {"batch": str(self.batch.rows)}
+        return {"target": self.target, **batch}
 
     def replace(self, **changes: Any) -> Manifest:
         """A copy with some fields changed."""

@@ -6,10 +6,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 from partitioner.artifacts.digest import check_digest
 from partitioner.artifacts.faults import damaged, shown
-from partitioner.artifacts.manifest import Artifact, ConstantRef, Expected, Manifest, ParitySample
+from partitioner.artifacts.manifest import (
+    Artifact,
+    ConstantRef,
+    Expected,
+    Manifest,
+    ParitySample,
+    Requirement,
+)
 from partitioner.artifacts.names import (
     check_id,
     check_label,
@@ -17,6 +25,7 @@ from partitioner.artifacts.names import (
     check_text,
     nbytes_of,
 )
+from partitioner.artifacts.validate_batch import validate_batch
 from partitioner.artifacts.validate_plan import check_memory, validate_plan
 from partitioner.artifacts.validate_variants import validate_variants
 from partitioner.specs import Image, InputSpec, TensorSpec, itemsize
@@ -25,6 +34,12 @@ __all__ = ["MAX_SAMPLES", "check_parity", "check_ref", "validate"]
 
 #: Numbers kept of an expected tensor.
 MAX_SAMPLES = 2**20
+
+#: Requirements of a manifest.
+MAX_REQUIREMENTS = 100
+
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,9}\Z")
 
 
 def validate(manifest: Manifest) -> None:
@@ -35,8 +50,9 @@ def validate(manifest: Manifest) -> None:
     """
     _check_labels(manifest)
     _check_blobs(manifest)
+    rows = 1 if manifest.batch is None else manifest.batch.rows
     for spec in manifest.inputs:
-        _check_input(spec)
+        _check_input(spec, rows)
     validate_plan(manifest.plan)
     _check_signature(manifest)
     _check_artifacts(manifest)
@@ -44,6 +60,7 @@ def validate(manifest: Manifest) -> None:
     if manifest.parity is not None:
         check_parity(manifest, manifest.parity)
     validate_variants(manifest)
+    validate_batch(manifest)
     if manifest.memory is not None:
         check_memory(manifest.plan, manifest.memory, "the bundle")
 
@@ -72,9 +89,34 @@ def check_ref(manifest: Manifest, ref: ConstantRef, spec: TensorSpec, what: str)
 def _check_labels(manifest: Manifest) -> None:
     for what in ("name", "version", "target"):
         check_label(getattr(manifest, what), f"the bundle's {what}")
+    _check_requirements(manifest)
     for tool, version in manifest.toolchain.items():
         check_text(tool, "a name in the toolchain")
         check_text(version, f"the version of {tool}")
+
+
+def _check_requirements(manifest: Manifest) -> None:
+    if len(manifest.requirements) > MAX_REQUIREMENTS:
+        raise damaged(f"{len(manifest.requirements)} requirements; at most {MAX_REQUIREMENTS}")
+    for one in manifest.requirements:
+        what = f"the requirement {shown(one.name)}"
+        check_label(one.kind, f"the kind of {what}")
+        check_label(one.name, "a requirement")
+        for text in (one.at_least, one.below, one.reason):
+            check_text(text, what)
+        if one.kind == "library":
+            _check_library(one, what)
+        if one.kind == "instructions" and not one.at_least:
+            raise damaged(f"{what} names no level")
+
+
+def _check_library(requirement: Requirement, what: str) -> None:
+    # Name and versions are looked up, and stand in a command that people are told to run.
+    versions = [text for text in (requirement.at_least, requirement.below) if text]
+    if _DISTRIBUTION.match(requirement.name) is None:
+        raise damaged(f"{what} is no distribution's name")
+    if not all(_VERSION.match(text) for text in versions):
+        raise damaged(f"{what} has a malformed version")
 
 
 def _check_blobs(manifest: Manifest) -> None:
@@ -91,18 +133,18 @@ def _check_blobs(manifest: Manifest) -> None:
 # --- inputs and outputs -------------------------------------------------------------------------
 
 
-def _check_input(spec: InputSpec) -> None:
+def _check_input(spec: InputSpec, rows: int) -> None:
     check_label(spec.name, "an input")
     what = f"input {spec.name!r}"
     check_spec(spec.tensor, what)
     if isinstance(spec.how, Image):
-        _check_image(spec.tensor, spec.how, what)
+        _check_image(spec.tensor, spec.how, what, rows)
     elif spec.how is not None and not spec.tensor.dtype.startswith("float"):
         raise damaged(f"{what} is noise, but {spec.tensor}")
 
 
-def _check_image(tensor: TensorSpec, image: Image, what: str) -> None:
-    wanted = (1, len(image.mean), *image.size)
+def _check_image(tensor: TensorSpec, image: Image, what: str, rows: int) -> None:
+    wanted = (rows, len(image.mean), *image.size)
     if tensor.shape != wanted or not tensor.dtype.startswith("float"):
         raise damaged(f"{what} is an image of the shape {list(wanted)}, but {tensor}")
     if len(image.std) != len(image.mean) or not all(image.std) or 0 in wanted:

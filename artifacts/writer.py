@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,13 @@ from partitioner.artifacts.oci import (
     CONFIG_TYPE,
     IMAGE_TYPE,
     INDEX_FILE,
+    INDEX_TYPE,
     LAYOUT_FILE,
+    Member,
     write_image,
     write_index,
     write_layout,
+    write_members,
 )
 from partitioner.artifacts.staging import Staging, sync_directory
 from partitioner.errors import BundleError, OutputError
@@ -45,7 +48,10 @@ _EXISTS = (errno.EEXIST, errno.ENOTEMPTY)
 class BundleWriter:
     """A context in which blobs are added and a manifest is committed.
 
-    The bundle appears at ``path`` by :meth:`commit`, as a whole. Leaving the context without it,
+    A bundle of several members: for each its blobs are added, then its manifest by
+    :meth:`add_member`; :meth:`publish` ends it. For one member :meth:`commit` does both.
+
+    The bundle appears at ``path`` as a whole. Leaving the context without it,
     by an exception, Ctrl-C or SIGTERM (where the program does not handle that itself), leaves
     nothing; what a killed process leaves is removed by the next writer to that path.
 
@@ -55,13 +61,15 @@ class BundleWriter:
 
     Attributes:
         path: absolute.
-        blobs: those added, by digest.
+        blobs: those added for the next member, by digest.
+        members: those that are complete, in order.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.path = Path(path).absolute()
         self.overwrite = overwrite
         self.blobs: dict[str, Blob] = {}
+        self.members: list[Member] = []
         self._staging: Staging | None = None
         self._stack = ExitStack()
 
@@ -120,7 +128,8 @@ class BundleWriter:
         """Add a blob from buffers that are C-contiguous, one at a time.
 
         Returns:
-            the blob; one of equal content that was added before, with its media type, if any.
+            the blob; one of equal content that was added for the same member before, with its
+            media type, if any.
 
         Raises:
             OutputError: it cannot be written.
@@ -141,19 +150,50 @@ class BundleWriter:
             BundleError: a manifest that :meth:`Manifest.from_json` would refuse.
             OutputError: it cannot be written, or the output exists by now.
         """
+        self.add_member(manifest)
+        return self.publish()
+
+    def add_member(
+        self, manifest: Manifest, labels: Mapping[str, str] | None = None, machine: str = ""
+    ) -> None:
+        """Write a manifest; blobs that are added from now on are the next member's.
+
+        Args:
+            manifest: its ``blobs`` are those added for it, sorted by digest.
+            labels: that tell it from other members, target and batch by default.
+            machine: a ``platform.machine()`` that it is for, empty for any.
+
+        Raises:
+            as :meth:`commit`.
+        """
         data = self._checked(manifest)
         config = self._store([data], CONFIG_TYPE)
         image = self._store([write_image(config, manifest.blobs)], IMAGE_TYPE)
+        labels = dict(labels or manifest.labels)
+        self.members.append(Member(image, labels, machine))
+        self.blobs = {}
+
+    def publish(self) -> str:
+        """Give the bundle of the members that were added its name.
+
+        Returns:
+            the digest of the bundle: that of its root.
+
+        Raises:
+            OutputError: it cannot be written, or the output exists by now.
+            ValueError: no member was added.
+        """
+        root = self._root()
         staging = self._active()
         with as_output_errors(self.path):
             write_file(staging.path / LAYOUT_FILE, write_layout())
-            write_file(staging.path / INDEX_FILE, write_index(image))
+            write_file(staging.path / INDEX_FILE, write_index(root))
             for directory in (self.blobs_dir, self.blobs_dir.parent, staging.path):
                 sync_directory(directory)
             self._publish(staging)
         self._staging = None
         self._stack.close()
-        return image.digest
+        return root.digest
 
     # --- inside ---
 
@@ -161,6 +201,13 @@ class BundleWriter:
         if self._staging is None:
             raise RuntimeError("a BundleWriter is used inside its context, until it commits")
         return self._staging
+
+    def _root(self) -> Blob:
+        if not self.members:
+            raise ValueError("a bundle has a member at least")
+        if len(self.members) == 1:
+            return self.members[0].image
+        return self._store([write_members(self.members)], INDEX_TYPE)
 
     def _store(self, chunks: Iterable[Any], media_type: str) -> Blob:
         """Write a blob under a passing name, then under that of its digest."""
@@ -180,11 +227,19 @@ class BundleWriter:
                     os.fsync(file.fileno())
             blob = Blob(f"sha256:{hasher.hexdigest()}", size, media_type)
             with as_output_errors(self.path):
-                partial.rename(self.blob_path(blob.digest))
+                self._name(partial, blob)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
         return blob
+
+    def _name(self, partial: Path, blob: Blob) -> None:
+        # What is there may be mapped, and is the same.
+        path = self.blob_path(blob.digest)
+        if path.exists():
+            partial.unlink()
+        else:
+            partial.rename(path)
 
     def _publish(self, staging: Staging) -> None:
         refuse_existing(self.path, overwrite=self.overwrite)

@@ -7,7 +7,9 @@ Every backend, those of this package included, is an entry point of the group
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import sys
 from collections.abc import Iterable
 
 from partitioner.backends.execution import BackendInfo
@@ -48,6 +50,12 @@ def find_backend(name: str) -> BackendInfo:
 
 
 def _entries() -> Iterable[importlib.metadata.EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@functools.cache
+def _entries_on(path: tuple[str, ...]) -> Iterable[importlib.metadata.EntryPoint]:
+    # Reading them opens a file of every package that is installed: 10 ms, hundreds of times a plan.
     return importlib.metadata.entry_points(group=ENTRY_POINTS)
 
 

@@ -19,6 +19,7 @@ from partitioner.errors import BackendError, IncompatibleBundleError, MissingDep
 if TYPE_CHECKING:
     import numpy as np
 
+    from partitioner.artifacts.manifest import Requirement
     from partitioner.hostops import HostOp
     from partitioner.plan import SegmentInfo
     from partitioner.specs import TensorSpec
@@ -221,6 +222,9 @@ class BackendInfo:
         probe: ``module:function`` that asks the backend's own library whether it takes a graph of
             one op, see :mod:`partitioner.backends.probing`; empty where it cannot be asked.
         build_requires: modules that the compiler and the probe import beyond torch.
+        requirements: ``module:function`` that says what artifacts need of a host (build time):
+            called with their graphs' files, it gives :class:`partitioner.artifacts.manifest.\
+Requirement`; empty where they need nothing but ``requires``.
     """
 
     name: str
@@ -231,6 +235,7 @@ class BackendInfo:
     support: str = ""
     probe: str = ""
     build_requires: tuple[str, ...] = ()
+    requirements: str = ""
 
     def make_executor(self) -> Executor:
         """Import and make the executor.
@@ -239,13 +244,21 @@ class BackendInfo:
             IncompatibleBundleError: this version runs nothing of this backend.
             MissingDependencyError: a library it needs is not installed.
         """
+        self.check_runnable()
+        return cast("Executor", _import(self.executor)())
+
+    def check_runnable(self) -> None:
+        """Refuse a backend whose artifacts cannot be run here. Imports nothing.
+
+        Raises:
+            as :meth:`make_executor`.
+        """
         if not self.executor:
             raise IncompatibleBundleError(
                 f"this version does not run what is compiled for the backend {self.name!r}",
                 advice="use a newer version, or a bundle for another target",
             )
         self._check_requires()
-        return cast("Executor", _import(self.executor)())
 
     def make_compiler(self) -> Any:
         """Import and make the compiler (build time; imports what it needs, torch for one).
@@ -283,6 +296,14 @@ class BackendInfo:
                 f"planning for backend {self.name!r} needs {error.name}",
                 advice="pip install 'partitioner[build]'",
             ) from error
+
+    def required_by(self, graphs: Sequence[Path]) -> Sequence[Requirement]:
+        """What artifacts need of a host that runs them (build time).
+
+        Args:
+            graphs: the files of their graphs.
+        """
+        return _import(self.requirements)(graphs) if self.requirements else ()
 
     def missing(self) -> Sequence[str]:
         """The modules required to run that are not installed."""

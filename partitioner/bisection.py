@@ -157,12 +157,15 @@ def bisect_bundle(
             passes=str(manifest.options.get("passes", DEFAULT)),
             observers=[_checking(example_inputs, sample.seed if sample else seed)],
         )
+        # Noise is drawn for each row, as in the build.
+        prepared = replace(prepared, rows=manifest.batch.rows if manifest.batch else 1)
         prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
         if isinstance(budget, int | float):
             quantize = manifest.options.get("quantize")
+            examples = calibration if quantize else ()
             prepared = compress(
-                prepared, example_inputs, budget, quantize=quantize, calibration=calibration
+                prepared, example_inputs, budget, quantize=quantize, calibration=examples
             )
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")

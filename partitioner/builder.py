@@ -1,61 +1,42 @@
-"""The way of a build: capture, passes, plan, compile, parity, bundle."""
+"""The way of a build: capture, passes, plan, compile, parity, bundle.
+
+A bundle for several targets has a member for each, and one with batch sizes for each of these, too.
+The pipeline is captured once for all targets; all that comes after is done for each member, into
+one directory, so that equal blobs are there once.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from partitioner.artifacts.manifest import (
-    Artifact,
-    ConstantRef,
     Manifest,
     ParitySample,
-    Tolerance,
 )
-from partitioner.artifacts.writer import BundleWriter, as_output_errors
-from partitioner.backends import find_backend
+from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends.base import CompileOptions
-from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.worker import stop_worker
+from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
 from partitioner.buffers import measure
-from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.compiling import Compilation, SegmentCompiler, moved
-from partitioner.compressing import check_quantize, compress
+from partitioner.compressing import check_quantize, complete, compress
 from partitioner.frontend import (
-    PARITY_SEED,
-    Case,
-    Prepared,
-    example_request,
     prepare,
     require_backends,
-    target_of,
+    targets_of,
 )
 from partitioner.frontend import tune as tune_plan
-from partitioner.parity import (
-    Checked,
-    check_outputs,
-    check_segments,
-    keep_evidence,
-    write_sample,
-)
-from partitioner.passes.pipeline import (
-    DEFAULT,
-    dump_to,
-)
-from partitioner.plan import Plan
+from partitioner.job import Job
+from partitioner.passes.pipeline import DEFAULT
+from partitioner.phases import Phases, Progress, working_directory
 from partitioner.planning.overrides import Overrides
-from partitioner.planning.plan import Planned
-from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
-from partitioner.program import Program
+from partitioner.precision import Precision, check_limits, hint_for
 from partitioner.recording import (
     check_labels,
     label_of,
@@ -65,18 +46,16 @@ from partitioner.recording import (
     toolchain,
     variants_of,
 )
-from partitioner.runtime.runner import Run
-from partitioner.runtime.schedule import schedule
+from partitioner.requirements import requirements_of
+from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
-from partitioner.weights import MappedBlobs, lay_out
+from partitioner.targets.choice import naming_target
+from partitioner.weights import Known, MappedBlobs
 
 __all__ = ["BuildResult", "Progress", "build"]
 
 Array = npt.NDArray[Any]
-
-#: Called with (phase, done, total); phases are those of the module's first line.
-Progress = Callable[[str, int, int], None]
 
 CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
 
@@ -91,7 +70,8 @@ class BuildResult:
     Attributes:
         path: of the bundle.
         digest: its identity.
-        report: loops found, what passes did, errors of parity, seconds of each phase.
+        report: loops found, what passes did, errors of parity, seconds of each phase. Where there
+            are several targets, ``members`` has all but the seconds, by target.
     """
 
     path: Path
@@ -103,7 +83,7 @@ def build(
     module: Any,
     example_inputs: Mapping[str, Any],
     *,
-    target: str | Target = "cpu",
+    target: str | Target | Sequence[str | Target] = "cpu",
     backends: Sequence[str] | None = None,
     overrides: Overrides | None = None,
     output: str | os.PathLike[str],
@@ -128,6 +108,8 @@ def build(
     log: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    batch: Sequence[int] = (),
+    batched: Sequence[str] | None = None,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -136,8 +118,8 @@ def build(
         example_inputs: argument name -> tensor (or dict, list, dataclass of tensors). What is not
             a tensor is an option.
         target: a name of ``partition targets``, or a target of your own from
-            :func:`partitioner.targets.find_target`.
-        backends: instead of the target's own, in order of preference.
+            :func:`partitioner.targets.find_target`; or several, for one bundle that runs on each.
+        backends: instead of each target's own, in order of preference.
         overrides: stages and ops that go to a backend whatever the estimate says.
         output: the bundle's directory; must not exist unless ``overwrite``.
         inputs: how an input is made, where it is more than an array.
@@ -168,61 +150,130 @@ def build(
         log: a file for the compilers' output; kept only if given.
         overwrite: replace an existing bundle.
         progress: called as the build goes on.
+        batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
+            share their weights; see ``docs/batches.md``.
+        batched: the inputs that have a row for each request; all of them by default.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
-    hardware = target_of(target, backends)
-    require_backends(hardware)
+    targets = targets_of(target, backends)
+    for hardware in targets:
+        require_backends(hardware)
     check_limits(accuracy_budget, tolerance)
     check_quantize(quantize, accuracy_budget, len(calibration))
     label = name or label_of(module)
     check_labels(label, version)
-    phase = _Phases(progress)
-    with BundleWriter(output, overwrite=overwrite) as writer, _workdir(writer) as workdir:
-        observers = [dump_to(Path(dump_passes))] if dump_passes else []
+    phase = Phases(progress)
+    settings = Settings(
+        module,
+        example_inputs,
+        prepare_with={
+            "overrides": overrides,
+            "inputs": inputs,
+            "stages": stages,
+            "options": options,
+            "variants": variants,
+            "passes": passes,
+            "precision": precision,
+            "verify_passes": verify_passes,
+        },
+        label=label,
+        version=version,
+        tune=tune,
+        accuracy_budget=accuracy_budget,
+        quantize=quantize,
+        calibration=complete(example_inputs, calibration),
+        parity=parity,
+        tolerance=tolerance,
+        dump_passes=None if dump_passes is None else Path(dump_passes),
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        log=None if log is None else Path(log),
+        several=len(targets) > 1,
+    )
+    sizes = check_sizes(batch)
+    names = row_inputs(example_inputs, batched) if sizes else ()
+    reports: dict[str, dict[str, Any]] = {}
+    with BundleWriter(output, overwrite=overwrite) as writer:
+        with phase("capture"):
+            if sizes:
+                buckets = make_buckets(settings.capture, example_inputs, names, sizes)
+            else:
+                captures = tuple(settings.capture(example_inputs))
+                buckets = (Bucket(dict(example_inputs), captures, None),)
+        known = Known()
+        for hardware, bucket in itertools.product(targets, buckets):
+            label = _label(hardware, bucket, settings, len(sizes))
+            phase.target = label
+            with naming_target(hardware.name if settings.several else ""):
+                reports[label] = _add_member(settings, hardware, bucket, writer, phase, known)
+        digest = writer.publish()
+    report = {"members": reports} if len(reports) > 1 else reports[label]
+    return BuildResult(writer.path, digest, {**report, "seconds": phase.seconds})
+
+
+def _label(target: Target, bucket: Bucket, settings: Settings, sizes: int) -> str:
+    """What tells a member from the others; nothing if there is but one."""
+    parts = [target.name] if settings.several else []
+    parts += [f"batch={bucket.rows}"] if sizes > 1 else []
+    return " ".join(parts)
+
+
+def _add_member(
+    settings: Settings,
+    hardware: Target,
+    bucket: Bucket,
+    writer: BundleWriter,
+    phase: Phases,
+    known: Known,
+) -> dict[str, Any]:
+    """Build for one target and batch.
+
+    Args:
+        known: weights that earlier members have written.
+
+    Returns:
+        the report.
+    """
+    example_inputs = bucket.example_inputs
+    with working_directory() as workdir:
         prepared = prepare(
-            module,
+            settings.module,
             example_inputs,
             target=hardware,
-            overrides=overrides,
-            inputs=inputs,
-            stages=stages,
-            options=options,
-            variants=variants,
-            passes=passes,
-            precision=precision,
-            verify_passes=verify_passes,
-            observers=observers,
+            observers=settings.dump_for(phase.target),
             phase=phase,
+            captures=bucket.captures,
+            **settings.prepare_with,
         )
-        if tune:
+        prepared = replace(prepared, rows=bucket.rows)
+        if settings.tune:
             with phase("tune"):
-                prepared = tune_plan(prepared, timeout_s, phase.tell)
-        if accuracy_budget is not None:
+                prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
+        if settings.accuracy_budget is not None:
             with phase("compress"):
                 prepared = compress(
                     prepared,
                     example_inputs,
-                    accuracy_budget,
-                    quantize=quantize,
-                    calibration=calibration,
-                    timeout_s=timeout_s,
-                    memory_bytes=memory_bytes,
-                    log=Path(log) if log else None,
+                    settings.accuracy_budget,
+                    quantize=settings.quantize,
+                    calibration=bucket.filled(settings.calibration),
+                    timeout_s=settings.timeout_s,
+                    memory_bytes=settings.memory_bytes,
+                    log=settings.log,
                 )
-        planned, cases = prepared.planned, prepared.cases
         compile_options = CompileOptions(
             workdir,
             writer.blobs_dir,
-            timeout_s,
-            memory_bytes,
-            Path(log) if log else None,
-            hint_for(hardware, precision),
+            settings.timeout_s,
+            settings.memory_bytes,
+            settings.log,
+            hint_for(hardware, settings.precision),
         )
         mapped = MappedBlobs(writer.blob_path)
-        job = _Job(module, example_inputs, prepared, writer, mapped)
+        job = Job(settings.module, bucket, prepared, writer, mapped, known)
         with phase("compile"):
             compilation = job.compile(compile_options, phase)
             artifacts, prepared = compilation.artifacts, job.prepared
@@ -233,20 +284,15 @@ def build(
             stop_worker()
         samples: list[ParitySample | None] = [None] * len(cases)
         errors: dict[str, Any] = {}
-        if parity:
+        if settings.parity:
             with phase("parity"):
-                # Of what the segments compute in, which may be less than what was asked for.
-                computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
-                rounding = max(tolerance_of(precision), accuracy_budget or 0.0, *computed)
-                allowed = max(hardware.relative, rounding)
-                relative = allowed if tolerance is None else tolerance
-                limit = Tolerance(relative, hardware.absolute)
+                limit = settings.tolerance_on(hardware, artifacts)
                 samples, errors = job.check(artifacts, limit)
         with phase("bundle"):
             report = report_of(prepared, compilation)
             manifest = Manifest(
-                name=label,
-                version=version,
+                name=settings.label,
+                version=settings.version,
                 target=hardware.name,
                 inputs=prepared.program.inputs,
                 outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
@@ -261,188 +307,18 @@ def build(
                     "passes": prepared.passes,
                     "target": hardware.name,
                     "placement": prepared.recipe,
-                    "accuracy_budget": accuracy_budget,
-                    "quantize": quantize,
+                    "accuracy_budget": settings.accuracy_budget,
+                    "quantize": settings.quantize,
                 },
                 report=report,
-                variants=variants_of(cases, constants, samples) if variants else (),
+                variants=(
+                    variants_of(cases, constants, samples)
+                    if settings.prepare_with["variants"]
+                    else ()
+                ),
                 memory=measure(planned.plan),
+                requirements=requirements_of(hardware, artifacts, writer.blob_path),
+                batch=bucket.batch,
             )
-            digest = writer.commit(manifest)
-    return BuildResult(writer.path, digest, {**report, "parity": errors, "seconds": phase.seconds})
-
-
-# --- phases -------------------------------------------------------------------------------------
-
-
-class _Phases:
-    """Times phases and tells about them."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-        self.name = ""
-
-    @contextmanager
-    def __call__(self, name: str) -> Generator[None, None, None]:
-        self.name = name
-        self.tell(0, 1)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        self.tell(1, 1)
-
-    def tell(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(self.name, done, total)
-
-
-@contextmanager
-def _workdir(writer: BundleWriter) -> Generator[Path, None, None]:
-    """A directory for files on the way, gone at the end whatever happens."""
-    path = Path(tempfile.mkdtemp(prefix="partitioner-"))
-    try:
-        with as_output_errors(path):
-            yield path
-    except BaseException as error:
-        # Whatever ends the build from outside must not leave a compiler running.
-        if not isinstance(error, Exception):
-            stop_worker()
-        raise
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@dataclass
-class _Job:
-    """What the later phases of one build share."""
-
-    module: Any
-    example_inputs: Mapping[str, Any]
-    prepared: Prepared
-    writer: BundleWriter
-    mapped: MappedBlobs
-
-    @property
-    def program(self) -> Program:
-        return self.prepared.program
-
-    @property
-    def planned(self) -> Planned:
-        return self.prepared.planned
-
-    def compile(self, options: CompileOptions, phase: _Phases) -> Compilation:
-        """Write the weights, then compile every segment."""
-        prepared = self.prepared
-        compiler = SegmentCompiler(
-            prepared.target, prepared.judges, prepared.compilers, self.writer
-        )
-        constants = self.program.constants
-        layout = lay_out(constants, compiler.outside(self.planned, constants), self.writer)
-        self._map_weights(layout)
-        done = compiler.compile(self.planned, constants, layout, options, phase.tell)
-        self.prepared = moved(prepared, done.backends)
-        return done
-
-    def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
-        """Read the weights from their blobs from now on, so that folded copies can go."""
-        for name, ref in layout.items():
-            tensor = self.program.constants[name]
-            self.program.constants[name] = self.mapped.tensor(ref, tensor)
-
-    def write_constants(self, case: Case) -> dict[str, ConstantRef]:
-        """Tables and initial values: the constants that the plan itself reads."""
-        names = self.planned.constants
-        tensors = {name: case.tensors[value] for value, name in names.items()}
-        layout = lay_out(tensors, tensors, self.writer)
-        return {value: layout[name] for value, name in names.items()}
-
-    # --- parity ---
-
-    def check(
-        self, artifacts: Mapping[str, Artifact], tolerance: Tolerance
-    ) -> tuple[list[ParitySample | None], dict[str, Any]]:
-        """Segments against torch, then the whole of every variant against the eager pipeline."""
-        evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
-        cases = self.prepared.cases
-        executables: dict[str, Executable] = {}
-        samples: list[ParitySample | None] = []
-        errors: dict[str, Any] = {}
-        try:
-            for case in cases:
-                given, values = example_request(self.prepared, case, self.example_inputs)
-                expected = self._run_eager(case, given, values)
-                executables = executables or self._load(artifacts)
-                checked = Checked()
-                if not samples:
-                    checked = check_segments(
-                        self.planned,
-                        self.program.constants,
-                        executables,
-                        values,
-                        tolerance,
-                        evidence,
-                        self.mapped.release,
-                    )
-                    errors["segments"] = checked.errors
-                actual = Run(executables, schedule(case.plan), values).run()
-                found = self._compare(expected, actual, case.plan, tolerance, evidence)
-                errors.setdefault("outputs", found[1])
-                if len(cases) > 1:
-                    errors.setdefault("variants", []).append({**case.choice, "outputs": found[1]})
-                kept = {n: a for n, a in given.items() if self._is_kept(n)}
-                samples.append(
-                    write_sample(self.writer, PARITY_SEED, kept, found[0], checked, tolerance)
-                )
-        finally:
-            for executable in executables.values():
-                executable.close()
-        return samples, errors
-
-    def _compare(
-        self,
-        expected: Mapping[str, Array],
-        actual: Mapping[str, Array],
-        plan: Plan,
-        tolerance: Tolerance,
-        evidence: Any,
-    ) -> tuple[dict[str, Any], dict[str, float]]:
-        inexact = {n for n, v in plan.outputs.items() if None in plan.values[v].shape}
-        return check_outputs(expected, actual, inexact, tolerance, evidence)
-
-    def _is_kept(self, name: str) -> bool:
-        drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
-        return name not in drawn and name in self.planned.plan.inputs
-
-    def _run_eager(
-        self, case: Case, given: Mapping[str, Array], values: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        drawn = {
-            draw.placeholder: values[own.value]
-            for sequence, group in zip(case.draws, case.plan.draws, strict=True)
-            for draw, own in zip(sequence.draws, group.draws, strict=True)
-        }
-        return run_eager(
-            self.module,
-            self.example_inputs,
-            options=case.options,
-            values=given,
-            drawn=drawn_in_order(case.draws, drawn),
-        )
-
-    def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
-        # Low memory: the eager pipeline's weights are still there.
-        device = DeviceOptions(
-            memory="low", host_ops=tuple(self.program.host_ops.values()), cache=False
-        )
-        loaded: dict[str, Executable] = {}
-        for name, artifact in artifacts.items():
-            files = ArtifactFiles(
-                graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
-                blobs_dir=self.writer.blobs_dir,
-                weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
-                options=artifact.options,
-                info=self.planned.plan.segments[name],
-            )
-            loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
-        return loaded
+            writer.add_member(manifest, machine=next(iter(hardware.machine), ""))
+    return {**report, "parity": errors}

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from partitioner.backends.base import CompileOptions
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.runs import Recorder, record
@@ -21,7 +23,7 @@ from partitioner.precision import multiplies_in_8_bits
 from partitioner.program import Program
 from partitioner.variants import trips_of, with_trips
 
-__all__ = ["QUANTIZE", "check_quantize", "compress"]
+__all__ = ["QUANTIZE", "check_quantize", "complete", "compress"]
 
 #: What ``--quantize`` takes.
 QUANTIZE = ("int8",)
@@ -57,6 +59,32 @@ def check_quantize(quantize: str | None, budget: float | None, examples: int) ->
         )
 
 
+def complete(
+    example_inputs: Mapping[str, Any], calibration: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The calibration inputs, each with what only the example inputs have.
+
+    Raises:
+        ModelError: the tensors of one are not of the example's names, shapes and dtypes.
+    """
+    wanted = _form(example_inputs)
+    whole = [{**example_inputs, **one} for one in calibration]
+    for one in whole:
+        given = _form(one)
+        different = sorted(n for n in {**wanted, **given} if wanted.get(n) != given.get(n))
+        if different:
+            raise ModelError(
+                f"calibration inputs differ from the example inputs in {different}, in name, "
+                "shape or dtype",
+                advice="give each the form of example_inputs",
+            )
+    return whole
+
+
+def _form(example: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return {name: (tuple(t.shape), t.dtype) for name, t in named_tensors(example).items()}
+
+
 def compress(
     prepared: Prepared,
     example_inputs: Mapping[str, Any],
@@ -87,7 +115,7 @@ def compress(
             f"no backend of the target {prepared.target.name!r} takes compressed weights",
             advice="build without an accuracy budget",
         )
-    examples = [example_inputs, *(_example(example_inputs, one) for one in calibration)]
+    examples = [example_inputs, *complete(example_inputs, calibration)]
     case, merged = prepared.cases[0], prepared.merged
     # What is run is the first variant.
     first = with_trips(merged.program, merged.variations[0].trips)
@@ -145,27 +173,6 @@ def _quantised(
             except CompileError as error:
                 reasons[segment.name] = error.what.splitlines()[0]
     return Static(products, reasons)
-
-
-def _example(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """An example for calibration, completed by what the first one has besides.
-
-    Raises:
-        ModelError: its tensors are not of the first one's types.
-    """
-    whole = {**first, **other}
-    wanted, given = (
-        {name: (tuple(t.shape), t.dtype) for name, t in named_tensors(example).items()}
-        for example in (first, whole)
-    )
-    if wanted != given:
-        different = sorted(n for n in {**wanted, **given} if wanted.get(n) != given.get(n))
-        raise ModelError(
-            f"calibration inputs differ from the example inputs in {different}, in name, shape or "
-            "dtype",
-            advice="give each the form of example_inputs",
-        )
-    return whole
 
 
 def _placeholders(program: Program) -> set[str]:

@@ -15,8 +15,9 @@ import torch
 from partitioner.backends import find_backend
 from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
-from partitioner.capture import Captured, capture
+from partitioner.capture import Captured
 from partitioner.capture.structure import named_tensors
+from partitioner.choices import capture_variants, check_variants, choice_text, settings_of
 from partitioner.compression.search import Trade
 from partitioner.errors import ModelError, UsageError
 from partitioner.passes.base import Pass
@@ -37,11 +38,12 @@ from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
 from partitioner.precision import Precision, check_stages, for_target
 from partitioner.program import DrawSequence, Program
-from partitioner.runtime.draws import draw_noise
+from partitioner.runtime.draws import draw_noise, draw_rows
+from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
 from partitioner.targets.available import missing_backends, missing_to_build
-from partitioner.targets.choice import with_backends
+from partitioner.targets.choice import by_preference, with_backends
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning import tune as measure
 from partitioner.tuning.pieces import pieces_of
@@ -62,6 +64,7 @@ __all__ = [
     "replanned",
     "require_backends",
     "target_of",
+    "targets_of",
     "tune",
     "tune_as",
 ]
@@ -116,6 +119,7 @@ class Prepared:
         trades: what compression found, by segment.
         tuned: what was measured, by piece of the plan that the estimates give.
         scale: the same as factors on the estimates.
+        rows: requests that it serves at once.
     """
 
     target: Target
@@ -129,6 +133,7 @@ class Prepared:
     trades: tuple[Trade, ...] = ()
     tuned: tuple[Tuned, ...] = ()
     scale: Scale | None = None
+    rows: int = 1
 
     @cached_property
     def compilers(self) -> dict[str, Any]:
@@ -200,13 +205,12 @@ def prepare(
     hardware = target_of(target, backends)
     sequence = parse_pipeline(for_target(passes, hardware, precision))
     choices = [dict(variant) for variant in variants] or [{}]
-    _check_variants(choices, example_inputs)
-    settings = [{**(options or {}), **choice} for choice in choices]
+    check_variants(choices, example_inputs)
+    settings = settings_of(options, choices)
     with phase("capture"):
-        captures = captures or [
-            capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
-            for setting in settings
-        ]
+        captures = captures or capture_variants(
+            pipeline, example_inputs, options, choices, inputs=inputs, stages=stages
+        )
     check_stages(sequence, precision, captures[0].program)
     with phase("passes"):
         checked = example_inputs if verify_passes else None
@@ -288,6 +292,18 @@ def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Ta
     return found if backends is None else with_backends(found, backends)
 
 
+def targets_of(
+    given: str | Target | Sequence[str | Target], backends: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """The targets of these names, in the order in which a host that can run several prefers them.
+
+    Raises:
+        UsageError: none, one twice, or as :func:`target_of`.
+    """
+    every = [given] if isinstance(given, str | Target) else list(given)
+    return by_preference([target_of(one, backends) for one in every])
+
+
 def require_backends(target: Target) -> None:
     """Refuse a target that can be planned for and not built.
 
@@ -312,7 +328,11 @@ def example_request(
     }
     values = {case.plan.inputs[n]: a for n, a in given.items() if n in case.plan.inputs}
     values |= {v: t.detach().contiguous().numpy() for v, t in case.tensors.items()}
-    noise = draw_noise(_Drawn(prepared.program.inputs, case.plan), seed, {})
+    drawn = _Drawn(prepared.program.inputs, case.plan)
+    if prepared.rows == 1:
+        noise = draw_noise(drawn, seed, {})
+    else:
+        noise = draw_rows(drawn, parity_seeds(seed, prepared.rows), {})
     # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
     values |= noise
     for name, value in case.plan.inputs.items():
@@ -374,38 +394,3 @@ def _cases(
         check_buffers(plan, plan_buffers(plan))
         cases.append(Case(choice, setting, captured, plan, trips, tensors))
     return tuple(cases)
-
-
-# --- variants -----------------------------------------------------------------------------------
-
-
-def choice_text(choice: Mapping[str, Any]) -> str:
-    """Options as the command line takes them: ``steps=5,scale=1.5``."""
-    return ",".join(f"{name}={value}" for name, value in choice.items())
-
-
-def _check_variants(
-    choices: Sequence[Mapping[str, Any]], example_inputs: Mapping[str, Any]
-) -> None:
-    for choice in choices:
-        if choice.keys() != choices[0].keys():
-            raise UsageError(
-                f"variants name the options {list(choices[0])} and {list(choice)}",
-                advice="give each variant the same options",
-            )
-        tensors = [n for n in choice if isinstance(example_inputs.get(n), torch.Tensor)]
-        if tensors:
-            raise UsageError(
-                f"{tensors[0]!r} is an input, so it cannot tell variants apart",
-                advice="name options that are fixed when the pipeline is captured, such as steps",
-            )
-        for name, value in choice.items():
-            if not (value is None or isinstance(value, bool | int | float | str)):
-                raise UsageError(
-                    f"the variant's {name} is a {type(value).__name__}",
-                    advice="give a number, a text, true or false",
-                )
-        if sum(choice == other for other in choices) > 1:
-            raise UsageError(
-                f"the variant {choice_text(choice)} is given twice", advice="leave one out"
-            )

@@ -41,6 +41,7 @@ class LoadedModel:
         options: non-tensor arguments that are fixed at build, from ``--set``.
         name: of the file or module, a default for the bundle's name.
         calibration_inputs: more examples, for quantisation.
+        batched: the inputs that have a row for each request; None if the file does not say.
     """
 
     pipeline: Any
@@ -50,6 +51,7 @@ class LoadedModel:
     options: dict[str, Any]
     name: str
     calibration_inputs: tuple[dict[str, Any], ...] = ()
+    batched: tuple[str, ...] | None = None
 
 
 def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
@@ -102,12 +104,15 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         inputs = _mapping(module, "inputs", settings, reference, optional=True)
         stages = _mapping(module, "stages", settings, reference, optional=True)
         calibration = _examples(module, "calibration_inputs", settings, reference)
+        batched = _names(module, "batched", reference)
     taken = _parameters(found) if factory else set[str]()
     for function in (getattr(module, "example_inputs", None), getattr(module, "inputs", None)):
         taken |= _parameters(function) if inspect.isfunction(function) else set()
     options = {k: v for k, v in settings.items() if k not in taken}
     _check_arguments(pipeline, example, options, taken, reference)
-    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, calibration)
+    return LoadedModel(
+        pipeline, example, inputs, stages, options, source.stem, calibration, batched
+    )
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -271,6 +276,20 @@ def _examples(
             advice=f"give {name} = [{{'argument': torch.randn(...)}}, ...], or leave it out",
         )
     return tuple(dict(one) for one in cast("list[dict[str, Any]]", value))
+
+
+def _names(module: ModuleType, name: str, reference: str) -> tuple[str, ...] | None:
+    value = getattr(module, name, None)
+    if value is None:
+        return None
+    items = tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else ()
+    if not items or not all(isinstance(item, str) for item in items):
+        raise ModelError(
+            f"{name!r} is {value!r}",
+            where=reference,
+            advice=f"give {name} = ('image',): the names of inputs",
+        )
+    return items
 
 
 def _check_arguments(

@@ -2,6 +2,9 @@
 
 A stage's weights are a blob of their own, so a change to one stage changes one blob. Tensors are
 written one at a time; none but the one being written is ever copied.
+
+Members of one bundle share what they have in common, tensor by tensor: a stage that has two small
+constants of its own for a batch of 4 does not bring its weights a second time.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from partitioner.artifacts.manifest import ConstantRef
+from partitioner.artifacts.manifest import Blob, ConstantRef
 from partitioner.artifacts.writer import BundleWriter
 
-__all__ = ["WEIGHTS_TYPE", "Layout", "MappedBlobs", "lay_out", "tensor_bytes"]
+__all__ = ["WEIGHTS_TYPE", "Known", "Layout", "MappedBlobs", "lay_out", "tensor_bytes"]
 
 WEIGHTS_TYPE = "application/vnd.partitioner.weights.v1"
 
@@ -32,18 +35,48 @@ _PAGE = 4096
 _LARGE_BYTES = 2**20
 
 
+class Known:
+    """Constants that lie in blobs of a bundle already, by name."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[tuple[Blob, ConstantRef, torch.Tensor]]] = {}
+
+    def add(self, name: str, blob: Blob, ref: ConstantRef, tensor: torch.Tensor) -> None:
+        """Remember a constant; ``tensor`` is best one of :class:`MappedBlobs`."""
+        self._places.setdefault(name, []).append((blob, ref, tensor))
+
+    def find(self, name: str, tensor: torch.Tensor) -> tuple[Blob, ConstantRef] | None:
+        """Where a constant of this name, dtype, shape and content lies."""
+        for blob, ref, other in self._places.get(name, ()):
+            same = other.dtype == tensor.dtype and other.shape == tensor.shape
+            if same and np.array_equal(_raw(other), _raw(tensor)):
+                return blob, ref
+        return None
+
+
 def lay_out(
-    constants: Mapping[str, torch.Tensor], used: Iterable[str], writer: BundleWriter
+    constants: Mapping[str, torch.Tensor],
+    used: Iterable[str],
+    writer: BundleWriter,
+    known: Known | None = None,
 ) -> dict[str, ConstantRef]:
     """Write the constants in ``used`` into blobs.
+
+    Args:
+        known: of earlier members of the bundle; what is among them is not written again.
 
     Raises:
         OutputError: they cannot be written.
     """
+    layout: dict[str, ConstantRef] = {}
     groups: dict[str, list[str]] = {}
     for name in sorted(set(used)):
-        groups.setdefault(_group(name), []).append(name)
-    layout: dict[str, ConstantRef] = {}
+        found = known.find(name, constants[name]) if known is not None else None
+        if found is None:
+            groups.setdefault(_group(name), []).append(name)
+        else:
+            writer.blobs.setdefault(found[0].digest, found[0])
+            layout[name] = found[1]
     for _, names in sorted(groups.items()):
         places = dict(_places(names, constants))
         blob = writer.add_chunks(_chunks(places, constants), WEIGHTS_TYPE)
@@ -83,9 +116,11 @@ class MappedBlobs:
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """Raw data of a tensor in C order; a copy only if it does not lie like that already."""
-    flat = tensor.detach().contiguous().reshape(-1)
-    array: Any = flat.view(torch.uint8).numpy()
-    return memoryview(array)
+    return memoryview(_raw(tensor))
+
+
+def _raw(tensor: torch.Tensor) -> Any:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def _group(name: str) -> str:

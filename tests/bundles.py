@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from partitioner.artifacts.digest import hex_of
-from partitioner.artifacts.manifest import Artifact, Blob, ConstantRef, Manifest
+from partitioner.artifacts.manifest import Artifact, Batch, Blob, ConstantRef, Manifest
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.plan import Call, Carry, DrawGroup, Loop, Plan, SegmentInfo, Slice, Step
 from partitioner.specs import InputSpec, TensorSpec
@@ -158,6 +158,7 @@ class Maker:
         steps: Sequence[Step],
         outputs: Mapping[str, str],
         draws: Sequence[DrawGroup] = (),
+        batch: Batch | None = None,
     ) -> Path:
         """Write the bundle; used inputs are the values of their own names."""
         for given in inputs:
@@ -183,6 +184,7 @@ class Maker:
             artifacts=self.artifacts,
             constants=self.constants,
             blobs=tuple(blob for _, blob in sorted(self._writer.blobs.items())),
+            batch=batch,
         )
         self._writer.commit(manifest)
         return self.path

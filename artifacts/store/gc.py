@@ -14,10 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from partitioner.artifacts.digest import digest_bytes
-from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES
-from partitioner.artifacts.oci import read_image
 from partitioner.artifacts.store.base import Entry, Store
+from partitioner.artifacts.store.closure import stored_closure
 from partitioner.artifacts.store.layout import (
     BLOB_PREFIX,
     MAX_DOCUMENT,
@@ -31,7 +29,7 @@ from partitioner.artifacts.store.layout import (
     split_ref_key,
 )
 from partitioner.artifacts.store.lease import Lease
-from partitioner.errors import BundleError, StoreError
+from partitioner.errors import BundleError, NotInStoreError, StoreError
 
 __all__ = ["DEFAULT_GRACE", "Collected", "collect"]
 
@@ -148,20 +146,14 @@ def _pointers(store: Store, lease: Lease, grace: float) -> dict[str, str]:
 
 
 def _closure(store: Store, digest: str, where: str) -> set[str]:
-    key = blob_key(digest)
-    found = store.get(key, MAX_MANIFEST_BYTES)
-    advice = "push the bundle again, or remove what points to it; nothing was removed"
-    if found is None:
-        raise StoreError("it points to a manifest that is missing", where=where, advice=advice)
-    if digest_bytes(found.data) != digest:
-        raise StoreError("it points to a manifest that is damaged", where=where, advice=advice)
     try:
-        config, layers = read_image(found.data)
-    except BundleError as error:
+        return {blob_key(blob) for blob in stored_closure(store, digest)}
+    except (BundleError, NotInStoreError) as error:
         raise StoreError(
-            f"it points to something else than a bundle: {error.what}", where=where, advice=advice
+            f"it points to something else than a whole bundle: {error.what}",
+            where=where,
+            advice="push the bundle again, or remove what points to it; nothing was removed",
         ) from error
-    return {key, blob_key(config.digest), *(blob_key(layer.digest) for layer in layers)}
 
 
 def _tidy(store: Store, lease: Lease, needed: set[str], grace: float) -> int:

@@ -21,7 +21,7 @@ from partitioner.artifacts.digest import check_digest, hex_of
 from partitioner.artifacts.faults import shown
 from partitioner.artifacts.jsontext import dumps, loads
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob
-from partitioner.artifacts.oci import BLOBS, IMAGE_TYPE
+from partitioner.artifacts.oci import BLOBS
 from partitioner.errors import BundleError, StoreError, UsageError
 
 __all__ = [
@@ -120,7 +120,7 @@ class Pointer:
 
     Args:
         name, version: of the bundle in the store.
-        digest, size: of the bundle's OCI manifest.
+        digest, size: of the bundle's root: its OCI manifest, or the index of several.
         total: bytes of all blobs, for lists.
     """
 
@@ -131,9 +131,9 @@ class Pointer:
     total: int
 
     @property
-    def image(self) -> Blob:
-        """The OCI manifest's descriptor."""
-        return Blob(self.digest, self.size, IMAGE_TYPE)
+    def root(self) -> Blob:
+        """The root's descriptor; its content says which kind it is."""
+        return Blob(self.digest, self.size, "")
 
     def to_json(self) -> bytes:
         """The document."""

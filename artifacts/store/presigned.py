@@ -10,13 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from partitioner.artifacts.digest import digest_bytes
 from partitioner.artifacts.faults import damaged
 from partitioner.artifacts.files import read_plain
 from partitioner.artifacts.jsontext import dumps, loads
-from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES
-from partitioner.artifacts.oci import read_image
 from partitioner.artifacts.store.base import Store
+from partitioner.artifacts.store.closure import stored_closure
 from partitioner.artifacts.store.layout import (
     MAX_DOCUMENT,
     blob_key,
@@ -52,14 +50,9 @@ def presign(store: Store, reference: Reference, seconds: int) -> bytes:
         raise UsageError("a digest cannot be shared", advice="name a version or tag of it")
     pointer = resolve(store, reference)
     version = version_key(pointer.name, pointer.version)
-    image = store.get(blob_key(pointer.digest), MAX_MANIFEST_BYTES)
-    if image is None or store.get(version, MAX_DOCUMENT) is None:
+    if store.get(version, MAX_DOCUMENT) is None:
         raise NotInStoreError("the version is not there", where=str(reference))
-    if digest_bytes(image.data) != pointer.digest:
-        raise damaged("the store has other content under the digest", str(reference))
-    config, layers = read_image(image.data)
-    digests = (pointer.digest, config.digest, *(layer.digest for layer in layers))
-    keys = [version, *(blob_key(digest) for digest in digests)]
+    keys = [version, *(blob_key(digest) for digest in stored_closure(store, pointer.digest))]
     if store.head(signatures_key(pointer.digest)) is not None:
         keys.append(signatures_key(pointer.digest))
     urls = {key: store.url(key, seconds) for key in keys}

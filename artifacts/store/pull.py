@@ -2,18 +2,21 @@
 
 Blobs go to the cache, so a killed pull is continued by the next, and a second pull sends nothing.
 The directory gets hard links to the cache's files, or copies where it is on another file system.
+Where members are left out, the index still names them, so the bundle's digest and its signatures
+stay what they are.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import digest_file, hex_of
 from partitioner.artifacts.faults import damaged
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import Blob
 from partitioner.artifacts.oci import (
     BLOBS,
@@ -52,12 +55,14 @@ def pull(
     requirements: Requirements = (),
     threads: int = 4,
     progress: Progress = lambda count: None,
+    wanted: Mapping[str, str] | None = None,
 ) -> Pulled:
     """Copy a bundle from a store to a directory, which appears as a whole. Every blob is hashed.
 
     Args:
         overwrite: replace a bundle that is there.
         requirements: signatures that it must have.
+        wanted: labels of the members that are copied; all by default.
 
     Raises:
         OutputError: the output exists, or cannot be written.
@@ -73,13 +78,14 @@ def pull(
         requirements=requirements,
         threads=threads,
         progress=progress,
-        everything=True,
-    ) as bundle:
-        signatures = find_signatures(store, bundle.digest)
+    ) as (index, fetcher):
+        closure = index.closure(index.matching(wanted))
+        fetcher.start(closure)
+        signatures = find_signatures(store, index.digest)
         with as_output_errors(output):
             staging = Staging(output)
             try:
-                _fill(staging.path, bundle)
+                _fill(staging.path, index, closure)
                 if signatures:
                     write_signatures(staging.path, merge_signatures(signatures, None))
                 sync_directory(staging.path)
@@ -87,24 +93,24 @@ def pull(
                 staging.publish(replace=overwrite)
             finally:
                 staging.discard()
-        return Pulled(output, bundle.digest, sum(blob.size for blob in bundle.closure))
+        return Pulled(output, index.digest, sum(blob.size for blob in closure))
 
 
-def _fill(path: Path, bundle: Bundle) -> None:
+def _fill(path: Path, index: BundleIndex, closure: tuple[Blob, ...]) -> None:
     folder = path / BLOBS
     folder.mkdir(parents=True)
     for directory in (folder, folder.parent):
         directory.chmod(0o755)
-    for blob in bundle.closure:
-        _place(_arrived(bundle, blob), folder / hex_of(blob.digest), blob)
+    for blob in closure:
+        _place(_arrived(index, blob), folder / hex_of(blob.digest), blob)
     write_file(path / LAYOUT_FILE, write_layout())
-    write_file(path / INDEX_FILE, write_index(bundle.image))
+    write_file(path / INDEX_FILE, write_index(index.root))
     sync_directory(folder)
 
 
-def _arrived(bundle: Bundle, blob: Blob) -> Path:
-    bundle.arrive(blob)
-    return bundle.blobs_dir / hex_of(blob.digest)
+def _arrived(index: BundleIndex, blob: Blob) -> Path:
+    index.arrive(blob)
+    return index.blobs_dir / hex_of(blob.digest)
 
 
 def _place(source: Path, target: Path, blob: Blob) -> None:

@@ -2,7 +2,7 @@
 
 1. Tag and version are looked up: a version that is taken by other content ends the push at once.
 2. The push is announced (``writers/<id>.json``) with the digests it relies on.
-3. Blobs that are missing are sent, the two manifests last.
+3. Blobs that are missing are sent, manifests after them, the root last.
 4. If a collection was running when the push was announced, it may not have seen it; so its end is
    waited for, and what it has removed is sent again. One that begins later reads the announcement.
 5. The version is created. That is the commit: before it no reader sees anything.
@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import hex_of
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import Blob
+from partitioner.artifacts.oci import CONFIG_TYPE, IMAGE_TYPE, INDEX_TYPE
 from partitioner.artifacts.signatures import merge_signatures, read_signatures
 from partitioner.artifacts.store.base import Document, Progress, Store
 from partitioner.artifacts.store.layout import (
@@ -84,8 +85,8 @@ def push(
     """Copy a bundle to a store. Only what is missing travels; a next run continues a killed one.
 
     Args:
-        name, version: in the store; those of the manifest by default. A bundle that was built
-            without a version label gets the beginning of its digest.
+        name, version: in the store; those of the first manifest by default. A bundle that was
+            built without a version label gets the beginning of its digest.
         tag: to move to it.
         progress: of all bytes of the bundle, skipped ones included.
 
@@ -94,16 +95,19 @@ def push(
         ConflictError: the version is another bundle's; or somebody else has moved the tag
             meanwhile (the version is there then).
         StoreError: the store cannot be reached or refuses.
-        UsageError: a name that cannot be one.
+        UsageError: a name that cannot be one; members were left out of the bundle's copy.
     """
-    bundle = Bundle.open(path, "never")
-    name = check_name(bundle.manifest.name if name is None else name, "the name of a bundle")
-    version = check_name(_version_of(bundle) if version is None else version, "a version")
-    total = sum(blob.size for blob in bundle.closure)
-    pointer = Pointer(name, version, bundle.digest, bundle.image.size, total)
+    bundle = BundleIndex.open(path, "never")
+    closure = bundle.closure()
+    own = bundle.bundle(bundle.members[0]).manifest
+    name = check_name(own.name if name is None else name, "the name of a bundle")
+    label = _version_of(bundle, own.version) if version is None else version
+    version = check_name(label, "a version")
+    total = sum(blob.size for blob in closure)
+    pointer = Pointer(name, version, bundle.digest, bundle.root.size, total)
     before = store.get(channel_key(name, tag), MAX_DOCUMENT) if tag is not None else None
     _refuse_taken(store, pointer, missing_is_fine=True)
-    with _announced(store, [blob.digest for blob in bundle.closure]):
+    with _announced(store, [blob.digest for blob in closure]):
         collecting = is_collecting(store)
         sent = _send(store, bundle, threads, progress)
         while collecting:
@@ -115,15 +119,15 @@ def push(
             _refuse_taken(store, pointer)
         if tag is not None:
             _move_tag(store, pointer, tag, before)
-    new = [blob for blob in bundle.closure if blob in sent]
+    new = [blob for blob in closure if blob in sent]
     size = sum(blob.size for blob in new)
-    old = len(bundle.closure) - len(new)
+    old = len(closure) - len(new)
     return Pushed(name, version, tag, bundle.digest, len(new), size, old, total - size)
 
 
-def _version_of(bundle: Bundle) -> str:
-    # The label of a build that was given none.
-    return bundle.manifest.version if bundle.manifest.version != "0" else hex_of(bundle.digest)[:12]
+def _version_of(bundle: BundleIndex, label: str) -> str:
+    # "0" is the label of a build that was given none.
+    return label if label != "0" else hex_of(bundle.digest)[:12]
 
 
 def _refuse_taken(store: Store, pointer: Pointer, *, missing_is_fine: bool = False) -> None:
@@ -154,9 +158,9 @@ def _announced(store: Store, digests: list[str]) -> Generator[None]:
         store.delete(key)
 
 
-def _send(store: Store, bundle: Bundle, threads: int, progress: Progress) -> set[Blob]:
+def _send(store: Store, bundle: BundleIndex, threads: int, progress: Progress) -> set[Blob]:
     """Send what is missing. Returns what was sent by this call."""
-    blobs = list(dict.fromkeys(bundle.manifest.blobs))
+    blobs, documents = _parted(bundle)
     with ThreadPoolExecutor(threads, "push") as pool:
         try:
             found = list(pool.map(lambda blob: _has(store, blob, progress), blobs))
@@ -168,10 +172,18 @@ def _send(store: Store, bundle: Bundle, threads: int, progress: Progress) -> set
             raise
     large = [blob for blob in missing if blob.size > _LARGE]
     sent += [_upload(store, bundle, blob, progress) for blob in large]
-    for blob in (bundle.config, bundle.image):
+    for blob in documents:
         if not _has(store, blob, progress):
             sent.append(_upload(store, bundle, blob, progress))
     return {blob for blob in sent if blob is not None}
+
+
+def _parted(bundle: BundleIndex) -> tuple[list[Blob], list[Blob]]:
+    """What can be sent at once, and what goes after it in order: manifests."""
+    kinds = (CONFIG_TYPE, IMAGE_TYPE, INDEX_TYPE)
+    every = bundle.closure()
+    blobs = [blob for blob in every if blob.media_type not in kinds]
+    return blobs, [blob for blob in every if blob.media_type in kinds]
 
 
 def _has(store: Store, blob: Blob, progress: Progress) -> bool:
@@ -189,13 +201,13 @@ def _has(store: Store, blob: Blob, progress: Progress) -> bool:
     return True
 
 
-def _upload(store: Store, bundle: Bundle, blob: Blob, progress: Progress) -> Blob | None:
+def _upload(store: Store, bundle: BundleIndex, blob: Blob, progress: Progress) -> Blob | None:
     path = bundle.blobs_dir / hex_of(blob.digest)
     done = store.upload_if_absent(path, blob, blob_key(blob.digest), progress)
     return blob if done else None
 
 
-def _send_signatures(store: Store, bundle: Bundle) -> None:
+def _send_signatures(store: Store, bundle: BundleIndex) -> None:
     """Add the bundle's signatures to those that the store has for it."""
     own = read_signatures(bundle.path)
     if not own:

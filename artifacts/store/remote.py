@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from partitioner.artifacts.bundle import Bundle, Verify
+from partitioner.artifacts.bundle import Verify
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import Blob, Manifest
 from partitioner.artifacts.signatures import Requirements, Signature, parse_signatures, required
 from partitioner.artifacts.store.base import Progress, Store
@@ -17,7 +18,7 @@ from partitioner.artifacts.store.layout import MAX_DOCUMENT, signatures_key
 from partitioner.artifacts.store.locations import Reference
 from partitioner.artifacts.store.refs import resolve
 
-__all__ = ["find_signatures", "opened_remote"]
+__all__ = ["Fetcher", "find_signatures", "needed_to_run", "opened_remote"]
 
 #: Blobs that are fetched at once; each large one in several ranges.
 _BLOBS = 3
@@ -33,37 +34,34 @@ def opened_remote(
     requirements: Requirements = (),
     threads: int = 4,
     progress: Progress = lambda count: None,
-    everything: bool = False,
-) -> Generator[Bundle]:
-    """Open a bundle of a store.
+) -> Generator[tuple[BundleIndex, Fetcher]]:
+    """Open a bundle of a store, and what fetches its blobs.
 
-    What running needs is fetched in the order of its first use, in the background: who asks for a
-    blob waits for that one only. In the context the cache keeps the blobs; files that were mapped
-    in it may be used afterwards.
+    Blobs come when they are asked for, and in the background once :meth:`Fetcher.start` was told
+    of them: who asks for a blob waits for that one only. In the context the cache keeps the blobs;
+    files that were mapped in it may be used afterwards.
 
     Args:
         verify: as of ``Bundle.open``, for what is in the cache; what is fetched is always hashed.
         requirements: signatures that it must have.
-        everything: fetch parity samples, too.
 
     Raises:
         NotInStoreError: the store has no such bundle, or not all of it.
-        BundleError, IncompatibleBundleError: as ``Bundle.open``.
+        BundleError, IncompatibleBundleError: as ``BundleIndex.at``.
         SignatureError: a signature is missing.
         StoreError: the store cannot be reached.
     """
     pointer = resolve(store, reference)
     signatures = find_signatures(store, pointer.digest) if requirements else []
-    with cache.opening(), _Fetcher(store, cache, verify, threads, progress) as fetcher:
-        bundle = Bundle.of_image(
+    with cache.opening(), Fetcher(store, cache, verify, threads, progress) as fetcher:
+        index = BundleIndex.at(
             cache.root,
-            pointer.image,
+            pointer.root,
             verify,
             trust=required(requirements, signatures),
             arrive=fetcher.wait_for,
         )
-        fetcher.start(bundle.manifest.blobs if everything else _needed(bundle.manifest))
-        yield bundle
+        yield index, fetcher
 
 
 def find_signatures(store: Store, digest: str) -> list[Signature]:
@@ -76,7 +74,7 @@ def find_signatures(store: Store, digest: str) -> list[Signature]:
     return [] if found is None else parse_signatures(found.data)
 
 
-def _needed(manifest: Manifest) -> list[Blob]:
+def needed_to_run(manifest: Manifest) -> list[Blob]:
     """What running needs, in the order in which loading asks for it."""
     wanted: list[str] = []
     for artifact in manifest.artifacts.values():
@@ -87,7 +85,7 @@ def _needed(manifest: Manifest) -> list[Blob]:
     return [manifest.blob(digest) for digest in dict.fromkeys(wanted)]
 
 
-class _Fetcher:
+class Fetcher:
     """Fetches blobs once each, in the background or when asked."""
 
     def __init__(
@@ -102,7 +100,7 @@ class _Fetcher:
         self._jobs: dict[str, Future[Path]] = {}
         self._lock = Lock()
 
-    def __enter__(self) -> _Fetcher:
+    def __enter__(self) -> Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,4 +13,5 @@ BACKEND = BackendInfo(
     requires=("onnxruntime",),
     build_requires=("onnx", "onnxscript", "onnxruntime"),
     extra="onnx",
+    requirements="partitioner.backends.onnx.requirements:requirements",
 )

@@ -268,6 +268,8 @@ def _make_session(ort: Any, model: bytes, options: Any, info: SegmentInfo) -> An
                 raise
             # Other code of this process has made the shared pool, which rules out own ones.
             options.use_per_session_threads = False
+            # Of an own pool; left there, they would be warned of.
+            options.intra_op_num_threads = options.inter_op_num_threads = 0
             session = make()
     except Exception as error:  # onnxruntime raises RuntimeError and types of its own.
         raise _failure("was refused by", error, info) from error

@@ -12,4 +12,5 @@ BACKEND = BackendInfo(
     requires=("openvino",),
     build_requires=("openvino",),
     extra="openvino",
+    requirements="partitioner.backends.openvino.requirements:requirements",
 )

@@ -17,7 +17,7 @@ _BLOCKS = (3, 2, 2)
 class Decoder(nn.Module):
     """Replaces every latent vector by its nearest code, then convolves up to the coefficients.
 
-    Shapes: (1, 4, n, n, n) -> (1, 64, 4n - 2, 4n - 2, 4n - 2).
+    Shapes: (B, 4, n, n, n) -> (B, 64, 4n - 2, 4n - 2, 4n - 2).
     """
 
     def __init__(self, config: Config) -> None:
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
     def quantise(self, latent: Tensor) -> Tensor:
         """The nearest code to every vector; of codes equally near, the first.
 
-        Shapes: (1, 4, n, n, n) -> (1, 4, n, n, n).
+        Shapes: (B, 4, n, n, n) -> (B, 4, n, n, n).
         """
         vectors = latent.permute(0, 2, 3, 4, 1)
         # |v - c|^2 without |v|^2, which is the same for all codes.

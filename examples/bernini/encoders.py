@@ -1,4 +1,4 @@
-"""Encoders: a picture, a point cloud or voxels -> context tokens (1, tokens, width)."""
+"""Encoders: a picture, a point cloud or voxels -> context tokens (B, tokens, width)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_encoder(config: Config, condition: str) -> nn.Module:
 class ImageEncoder(nn.Module):
     """A vision transformer with register tokens (arXiv 2309.16588): L/14 at paper size.
 
-    Shapes: (1, 3, 224, 224) -> (1, 256, width), one token a patch of 14 x 14.
+    Shapes: (B, 3, 224, 224) -> (B, 256, width), one token a patch of 14 x 14.
     """
 
     def __init__(self, config: Config) -> None:
@@ -40,7 +40,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.patches(image).flatten(2).transpose(1, 2) + self.position
-        x = torch.cat([self.summary, self.registers, x], dim=1)
+        learned = torch.cat([self.summary, self.registers], dim=1)
+        x = torch.cat([learned.expand(x.shape[0], -1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)
         return self.norm(x[:, 1 + REGISTERS :])
@@ -62,7 +63,7 @@ class _EncoderBlock(nn.Module):
 class CloudEncoder(nn.Module):
     """Layers on every point by itself, then learned queries attend to all points, then an MLP.
 
-    Shapes: (1, points, 3) -> (1, 256, width).
+    Shapes: (B, points, 3) -> (B, 256, width).
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,14 +81,14 @@ class CloudEncoder(nn.Module):
         x = cloud
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.silu(norm(layer(x)))
-        x = self.attention(self.queries, x)
+        x = self.attention(self.queries.expand(x.shape[0], -1, -1), x)
         return self.norm(x + self.mlp(x))
 
 
 class VoxelEncoder(nn.Module):
     """Residual blocks of 3D convolutions, then an average over every 2 x 2 x 2 voxels.
 
-    Shapes: (1, 1, 16, 16, 16) -> (1, 512, width).
+    Shapes: (B, 1, 16, 16, 16) -> (B, 512, width).
     """
 
     def __init__(self, config: Config) -> None:

@@ -25,6 +25,7 @@ from partitioner.capture.structure import register_dataclasses
 from partitioner.capture.tape import DrawSpec
 from partitioner.errors import CaptureError, UsageError
 from partitioner.program import TensorType, add_node
+from partitioner.torchexport import ops_listed_once
 
 __all__ = ["StageGraph", "export_stage", "find_modules", "freeze", "holds_loop", "signature"]
 
@@ -183,7 +184,7 @@ def _export(
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.empty_like, (args, kwargs))
     register_dataclasses((args, kwargs))
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), ops_listed_once():
             warnings.simplefilter("ignore")
             try:
                 exported = torch.export.export(module, args, kwargs, strict=False)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from partitioner.cli.common import emit, json_option
-from partitioner.cli.models import needs_torch, stage_paths, target_files
+from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
 from partitioner.cli.run import import_host_op
+from partitioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
+    from partitioner.modelfile import LoadedModel
 
 __all__ = ["command"]
 
@@ -35,6 +41,7 @@ __all__ = ["command"]
     help="A host op that is not installed as a plugin.",
 )
 @target_files
+@member_option
 @json_option
 def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     """Find where BUNDLE leaves the numbers of MODEL, from which it was built.
@@ -53,20 +60,22 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         from partitioner.bisection import bisect_bundle, recorded_options
     except ImportError as error:
         raise needs_torch(error, "bisecting") from error
-    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
     from partitioner.modelfile import load_model, parse_setting
 
-    opened = Bundle.open(bundle, "always")
+    index = BundleIndex.open(bundle, "always")
+    opened = index.only(given["wanted"])
+    _refuse_sharing(index, opened)
     settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
     loaded = load_model(model, settings)
     found = bisect_bundle(
         opened,
         loaded.pipeline,
-        loaded.example_inputs,
+        _examples(opened, loaded.example_inputs),
         inputs=loaded.inputs,
         stages={**loaded.stages, **stage_paths(given["stages"])},
         options=loaded.options,
-        calibration=loaded.calibration_inputs,
+        calibration=_calibration(opened, loaded),
         target_files=given["target_files"],
         host_ops=[import_host_op(text) for text in given["host_ops"]],
     )
@@ -74,6 +83,35 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     emit(as_json, document, lambda: "\n".join(_lines(document)))
     if found.exit_code:
         raise click.exceptions.Exit(found.exit_code)
+
+
+def _refuse_sharing(index: BundleIndex, opened: Bundle) -> None:
+    """A larger bucket reads weights in the places of a smaller one's, which are not made again."""
+    first = index.bundle(index.members[0]).manifest.batch
+    batch = opened.manifest.batch
+    if batch is not None and first is not None and batch.rows > first.rows:
+        raise UsageError(
+            f"a bucket of {batch.rows} requests shares weights with a smaller one, so it cannot "
+            "be bisected by itself",
+            advice=f"bisect --variant batch={first.rows}, or a bundle that was built with --batch "
+            f"{batch.rows} only",
+        )
+
+
+def _examples(opened: Bundle, example_inputs: dict[str, Any]) -> dict[str, Any]:
+    from partitioner.batching import with_rows
+
+    batch = opened.manifest.batch
+    return example_inputs if batch is None else with_rows(example_inputs, batch.inputs, batch.rows)
+
+
+def _calibration(opened: Bundle, loaded: LoadedModel) -> list[dict[str, Any]]:
+    from partitioner.compressing import complete
+
+    if not opened.manifest.options.get("quantize"):
+        return []
+    every = complete(loaded.example_inputs, loaded.calibration_inputs)
+    return [_examples(opened, one) for one in every]
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

@@ -9,11 +9,12 @@ import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.models import (
+    batch_option,
     capture_arguments,
+    each_target,
     load,
-    model_options,
+    model_options_for_targets,
     needs_torch,
-    target_of,
     variant_choices,
 )
 
@@ -22,7 +23,7 @@ __all__ = ["command"]
 
 @click.command("build")
 @click.argument("model")
-@model_options
+@model_options_for_targets
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's directory.")
 @click.option(
     "--variant",
@@ -31,6 +32,7 @@ __all__ = ["command"]
     metavar="NAME=VALUE[,...]",
     help="A schedule that callers may choose: --variant steps=5 --variant steps=20.",
 )
+@batch_option
 @click.option("--passes", help="A pass pipeline instead of the default one.")
 @click.option("--name", help="The bundle's label; the file's name by default.")
 @click.option("--version-label", default="0", show_default=True, help="The bundle's version label.")
@@ -73,7 +75,9 @@ __all__ = ["command"]
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
-def command(model: str, output: Path | None, as_json: bool, **given: Any) -> None:
+def command(
+    model: str, targets: tuple[str, ...], output: Path | None, as_json: bool, **given: Any
+) -> None:
     """Compile the pipeline of MODEL into a bundle.
 
     MODEL is FILE.py[:NAME] or package.module:NAME; NAME is `pipeline` unless given. The file also
@@ -82,7 +86,9 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
     \b
       partition build model.py
       partition build model.py:make --set steps=20 -o twenty.bundle
+      partition build model.py --target xeon --target graviton --target cpu
       partition build model.py --variant steps=5 --variant steps=20
+      partition build model.py --batch 1,4
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:
@@ -90,17 +96,24 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
         from partitioner.frontend import require_backends
     except ImportError as error:
         raise needs_torch(error, "building") from error
-    require_backends(target_of(given))
+    given["target"] = targets[0]
+    chosen = each_target(targets, given)
+    for target in chosen:
+        require_backends(target)
     variants = variant_choices(given["variants"], given["settings"])
     loaded = load(model, given)
+    arguments = capture_arguments(loaded, given)
+    arguments["target"] = chosen
     limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
         result = build(
             loaded.pipeline,
             loaded.example_inputs,
             output=output or Path(f"{loaded.name}.bundle"),
-            **capture_arguments(loaded, given),
+            **arguments,
             variants=variants,
+            batch=given["batch"],
+            batched=loaded.batched,
             name=given["name"] or loaded.name,
             version=given["version_label"],
             tune=given["tune"],
@@ -122,6 +135,17 @@ def command(model: str, output: Path | None, as_json: bool, **given: Any) -> Non
 
 
 def _text(document: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for name, report in document.get("members", {}).items():
+        lines += [name, *(f"  {line}" for line in _lines(report))]
+    lines += _lines(document) if "members" not in document else []
+    seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
+    lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
+    return "\n".join(lines)
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    """What to say of one member."""
     lines = [f"warning: {warning}" for warning in document["warnings"]]
     for loop in document["loops"]:
         lines.append(f"{loop['name']}: {loop['trips']} trips of {', '.join(loop['stages'])}")
@@ -139,9 +163,7 @@ def _text(document: dict[str, Any]) -> str:
         label = ", ".join(f"{k}={v}" for k, v in variant.items() if k != "outputs")
         worst = max(variant["outputs"].values(), default=0.0)
         lines.append(f"variant {label}: differs from eager by {worst:.2g} relative")
-    seconds = ", ".join(f"{phase} {s:.1f}" for phase, s in document["seconds"].items())
-    lines += [f"seconds: {seconds}", f"{document['path']}  {document['digest']}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _declined(trade: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ _SHOWN = 8
 @click.command("diff")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--target", help="Which plan of a file that has several.")
+@click.option("--target", help="Which plan of a file, or member of a bundle, that has several.")
 @click.option("--exit-code", is_flag=True, help=f"Exit with {DIFFER} if they differ.")
 @json_option
 @click.pass_context

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,12 +30,18 @@ _OPTIONAL = {
 
 
 @click.command("doctor")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @json_option
-def command(as_json: bool) -> None:
+def command(bundle: Path | None, as_json: bool) -> None:
     """Tell which libraries are here and which targets can be built and run.
 
-    Exit code 0 if bundles can be run here, 13 if not.
+    With BUNDLE: what each of its members requires, what of that is lacking here, and what to do.
+
+    Exit code 0 if bundles can be run here, 13 if not; 10 if BUNDLE cannot.
     """
+    if bundle is not None:
+        _diagnose(bundle, as_json)
+        return
     groups = {"run": _RUN, "build": _BUILD, "optional": _OPTIONAL}
     libraries = {group: {name: _version(name) for name in names} for group, names in groups.items()}
     from partitioner.runtime.cpus import usable_cpus
@@ -51,6 +58,46 @@ def command(as_json: bool) -> None:
     emit(as_json, document, lambda: _text(document))
     if not any(row["run"] for row in rows):
         raise click.exceptions.Exit(13)
+
+
+def _diagnose(bundle: Path, as_json: bool) -> None:
+    from partitioner.artifacts.index import BundleIndex
+    from partitioner.errors import IncompatibleBundleError
+    from partitioner.runtime.choosing import judge
+    from partitioner.runtime.requirements import requirement_text
+
+    index = BundleIndex.open(bundle, "never")
+    rows: list[dict[str, Any]] = []
+    for member in index.matching():
+        required: list[str] = []
+        try:
+            lacking = [one.error for one in judge(index, member)]
+            required = [requirement_text(r) for r in index.bundle(member).manifest.requirements]
+        except IncompatibleBundleError as error:
+            lacking = [error]
+        rows.append(
+            {
+                "labels": member.labels,
+                "requires": required,
+                "lacking": [{"what": one.what, "advice": one.advice} for one in lacking],
+            }
+        )
+    emit(as_json, {"digest": index.digest, "members": rows}, lambda: _diagnosis(rows))
+    if all(row["lacking"] for row in rows):
+        raise click.exceptions.Exit(IncompatibleBundleError.exit_code)
+
+
+def _diagnosis(rows: list[dict[str, Any]]) -> str:
+    from partitioner.artifacts.oci import label_text
+
+    lines: list[str] = []
+    for row in rows:
+        verdict = "cannot be run here" if row["lacking"] else "can be run here"
+        lines.append(f"{label_text(row['labels'])}: {verdict}")
+        lines += [f"  requires {text}" for text in row["requires"]]
+        for one in row["lacking"]:
+            lines += [f"  lacking  {one['what']}", f"    to do  {one['advice']}"]
+    return "\n".join(lines)
 
 
 def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, Any]]:

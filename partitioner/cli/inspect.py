@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partitioner.cli.common import emit, json_option
+from partitioner.cli.models import member_option
 from partitioner.cli.tables import passes_table, size_text
 from partitioner.plan import Call, Loop, Step, rescheduled
 
 if TYPE_CHECKING:
+    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
+    from partitioner.artifacts.manifest import Batch, Manifest
+    from partitioner.artifacts.oci import Member
     from partitioner.buffers import MemoryUse
 
 __all__ = ["command"]
@@ -22,31 +27,77 @@ __all__ = ["command"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Hash every blob.")
 @click.option("--show-passes", is_flag=True, help="Print what each pass did in the build.")
+@member_option
 @json_option
-def command(bundle: Path, check: bool, show_passes: bool, as_json: bool) -> None:
-    """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions.
+def command(
+    bundle: Path, check: bool, show_passes: bool, wanted: dict[str, str] | None, as_json: bool
+) -> None:
+    """Show what BUNDLE holds: inputs, outputs, the plan, sizes, versions, what it requires.
+
+    Of a bundle for several targets: its members and whether they can be run here; one of them in
+    full with --variant.
 
     \b
       partition inspect my.bundle
+      partition inspect my.bundle --variant target=xeon
       partition inspect my.bundle --check --json
     """
-    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
+
+    index = BundleIndex.open(bundle, "never")
+    members = index.matching(wanted)
+    if check:
+        index.check()
+    head = {"digest": index.digest, "checked": check}
+    if len(members) > 1:
+        rows = [_member(index, member) for member in members]
+        emit(as_json, {**head, "members": rows}, lambda: "\n".join(_index_lines(index, rows)))
+        return
+    opened = index.only(wanted)
+    passes = opened.manifest.report.get("passes", []) if show_passes else []
+    document = {**head, "labels": opened.labels, **_document(opened)}
+    emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(passes)]))
+
+
+def _document(bundle: Bundle) -> dict[str, Any]:
     from partitioner.artifacts.codec import encode
     from partitioner.buffers import measure
 
-    opened = Bundle.open(bundle, "never")
-    if check:
-        opened.check()
-    manifest = opened.manifest
-    document = {"digest": opened.digest, "checked": check, **encode(manifest)}
     # Made anew: the figures of old bundles, and of those made by other rules, are not those of
     # this runtime.
-    document["memory"] = encode(measure(manifest.plan))
-    rows = opened.manifest.report.get("passes", []) if show_passes else []
-    emit(as_json, document, lambda: "\n".join([*_lines(opened), *passes_table(rows)]))
+    return {**encode(bundle.manifest), "memory": encode(measure(bundle.manifest.plan))}
 
 
-def _lines(bundle: Any) -> Iterator[str]:
+def _member(index: BundleIndex, member: Member) -> dict[str, Any]:
+    from partitioner.runtime.choosing import judge
+
+    opened = index.bundle(member)
+    return {
+        "labels": member.labels,
+        "image": member.image.digest,
+        "size": sum(blob.size for blob in opened.closure),
+        "lacking": [one.error.what for one in judge(index, member)],
+        **_document(opened),
+    }
+
+
+def _index_lines(index: BundleIndex, rows: list[dict[str, Any]]) -> Iterator[str]:
+    from partitioner.artifacts.oci import label_text
+
+    total = sum(blob.size for blob in index.closure(index.here))
+    each = sum(row["size"] for row in rows)
+    yield f"{rows[0]['name']} {rows[0]['version']}  {len(rows)} members  {size_text(total)}"
+    yield f"digest   {index.digest}"
+    yield f"shared   {size_text(each)} if each member were a bundle of its own"
+    for row in rows:
+        text = label_text(row["labels"])
+        lacking = "; ".join(row["lacking"]) or "can be run here"
+        size = size_text(row["size"])
+        yield f"variant  {text}  {size}  {len(row['artifacts'])} segments  {lacking}"
+    yield f"to do    --variant {label_text(rows[0]['labels'])} shows one in full"
+
+
+def _lines(bundle: Bundle) -> Iterator[str]:
     from partitioner.buffers import measure
 
     manifest = bundle.manifest
@@ -59,6 +110,8 @@ def _lines(bundle: Any) -> Iterator[str]:
         yield f"input    {spec.name}: {spec.tensor}{how}{'' if spec.used else '  (unused)'}"
     for name, spec in manifest.outputs.items():
         yield f"output   {name}: {spec}"
+    if manifest.batch is not None:
+        yield f"batch    {_batch(manifest.batch)}"
     draws = sum(group.repeat * len(group.draws) for group in manifest.plan.draws)
     if draws:
         yield f"random   {draws} draws from the request's seed"
@@ -76,9 +129,30 @@ def _lines(bundle: Any) -> Iterator[str]:
     options = {k: v for k, v in manifest.options.items() if k != "placement"}
     yield "options  " + ", ".join(f"{k}={v}" for k, v in options.items())
     yield from _placing(manifest.options.get("placement"))
+    yield from _requirements(manifest)
     yield f"parity   {'none' if manifest.parity is None else manifest.parity.tolerance}"
     for warning in manifest.report.get("warnings", []):
         yield f"warning  {warning}"
+
+
+def _batch(batch: Batch) -> str:
+    kinds = {
+        "rows in": batch.inputs,
+        "rows out": batch.stacked,
+        "one by one": batch.listed,
+    }
+    texts = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+    return "; ".join([f"{batch.rows} requests at once", *texts])
+
+
+def _requirements(manifest: Manifest) -> Iterator[str]:
+    """What a host must have, and what this one lacks."""
+    from partitioner.runtime.host import this_host
+    from partitioner.runtime.requirements import requirement_text, unmet
+
+    for one in manifest.requirements:
+        yield f"requires {requirement_text(one)}{'' if one.firm else ', or named by --variant'}"
+    yield from (f"lacking  {one.error.what}" for one in unmet(manifest, this_host()))
 
 
 def _memory(use: MemoryUse) -> Iterator[str]:

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from partitioner.targets import Target
 
 __all__ = [
+    "batch_option",
     "capture_arguments",
+    "each_target",
     "load",
+    "member_option",
     "model_options",
     "model_options_for_targets",
     "needs_torch",
+    "parse_labels",
     "stage_paths",
     "target_files",
     "target_of",
@@ -35,6 +39,23 @@ target_files = click.option(
 
 _ONE_TARGET = click.option(
     "--target", default="cpu", show_default=True, help="See `partition targets`."
+)
+
+#: ``--variant``, for verbs that take a bundle: the member of one for several targets.
+member_option = click.option(
+    "--variant",
+    "wanted",
+    metavar="target=NAME",
+    callback=lambda _ctx, _param, text: parse_labels(text),
+    help="The member of a bundle for several targets: --variant target=xeon.",
+)
+
+#: ``--batch``: the sizes of buckets.
+batch_option = click.option(
+    "--batch",
+    metavar="ROWS[,...]",
+    callback=lambda _ctx, _param, text: _sizes(text),
+    help="Serve so many requests at once: --batch 1,4; see docs/batches.md.",
 )
 
 _TARGETS = click.option(
@@ -106,6 +127,34 @@ def _with_options(function: Callable[..., Any], target: Any) -> Callable[..., An
     return function
 
 
+def _sizes(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        from partitioner.batching import parse_sizes
+    except ImportError as error:
+        raise needs_torch(error, "building") from error
+    return parse_sizes(text)
+
+
+def parse_labels(text: str | None) -> dict[str, str] | None:
+    """The labels of ``--variant target=xeon,batch=4`` of verbs that take a bundle.
+
+    Raises:
+        UsageError: one is not NAME=VALUE, or is given twice.
+    """
+    if text is None:
+        return None
+    pairs = [item.partition("=") for item in text.split(",")]
+    labels = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(labels) < len(pairs) or not all(name and value for name, value in labels.items()):
+        raise UsageError(
+            f"--variant {text} names no member",
+            advice="give --variant target=NAME; several labels by commas, each once",
+        )
+    return labels
+
+
 def needs_torch(error: ImportError, doing: str) -> MissingDependencyError:
     """The error where what builds is not installed."""
     return MissingDependencyError(
@@ -133,6 +182,11 @@ def target_of(given: Mapping[str, Any]) -> Target:
 
     found, names = find_target(given["target"], given["target_files"]), given["backends"]
     return found if names is None else with_backends(found, [n.strip() for n in names.split(",")])
+
+
+def each_target(targets: Sequence[str], given: Mapping[str, Any]) -> list[Target]:
+    """The targets of several ``--target``, each as :func:`target_of` has it."""
+    return [target_of({**given, "target": name}) for name in targets]
 
 
 def capture_arguments(loaded: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from partitioner.errors import MissingDependencyError, OutputError
 
-__all__ = ["write_outputs", "write_text"]
+__all__ = ["flat_outputs", "write_outputs", "write_text"]
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
 
 _MESHES = (".glb", ".obj", ".ply", ".stl")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def write_outputs(target: Path, outputs: Arrays) -> list[Path]:
+def flat_outputs(outputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Outputs of which each request has one of its own as ``NAME.0``, ``NAME.1`` and so on."""
+    flat: dict[str, Array] = {}
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            flat |= {f"{name}.{row}": array for row, array in enumerate(cast("list[Array]", value))}
+        else:
+            flat[name] = value
+    return flat
+
+
+def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
     """Write by the target's suffix: a mesh, a picture, all arrays, or a directory of them.
+
+    Of several requests each has a mesh or picture of its own: ``chair.0.glb``, ``chair.1.glb``.
+
+    Args:
+        outputs: arrays, or lists with one for each request.
 
     Raises:
         OutputError: the outputs are not of that kind, or it cannot be written.
@@ -29,15 +46,14 @@ def write_outputs(target: Path, outputs: Arrays) -> list[Path]:
     suffix = target.suffix.lower()
     try:
         if suffix in _MESHES:
-            return [_mesh(target, outputs)]
+            return [_mesh(*one) for one in _each(target, outputs)]
         if suffix in _PICTURES:
-            return [_picture(target, outputs)]
+            return [_picture(*one) for one in _each(target, outputs)]
+        flat = flat_outputs(outputs)
         if suffix == ".npz":
-            return [
-                _whole(target, lambda file: np.savez(file, allow_pickle=False, **dict(outputs)))
-            ]
+            return [_whole(target, lambda file: np.savez(file, allow_pickle=False, **flat))]
         if suffix == "":
-            return _directory(target, outputs)
+            return _directory(target, flat)
     except OSError as error:
         raise OutputError(
             f"the output cannot be written: {error.strerror or error}",
@@ -65,6 +81,23 @@ def write_text(target: Path, text: str) -> None:
             where=str(target),
             advice="choose a place that can be written and has room",
         ) from error
+
+
+def _each(target: Path, outputs: Mapping[str, Any]) -> Iterator[tuple[Path, Arrays]]:
+    """A file and its outputs for each request, where these are several."""
+    lists = {name: len(value) for name, value in outputs.items() if isinstance(value, list)}
+    pictures = [len(a) for a in outputs.values() if not isinstance(a, list) and _is_picture(a)]
+    rows = max([*lists.values(), *pictures], default=1)
+    if not lists and rows == 1:
+        yield target, outputs
+        return
+    for row in range(rows):
+        own = {n: v[row] if n in lists else _row(v, row, rows) for n, v in outputs.items()}
+        yield target.with_name(f"{target.stem}.{row}{target.suffix}"), own
+
+
+def _row(array: Array, row: int, rows: int) -> Array:
+    return array[row : row + 1] if array.shape[:1] == (rows,) else array
 
 
 def _whole(target: Path, write: Callable[[BinaryIO], Any]) -> Path:

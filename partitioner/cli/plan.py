@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from partitioner.cli import probe_report
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import (
+    batch_option,
     capture_arguments,
     load,
     model_options_for_targets,
@@ -27,6 +29,7 @@ __all__ = ["command"]
 @click.command("plan")
 @click.argument("model")
 @model_options_for_targets
+@batch_option
 @click.option("--passes", "show_passes", is_flag=True, help="List what each pass did.")
 @click.option("--pipeline", "passes", help="A pass pipeline instead of the default one.")
 @click.option(
@@ -57,6 +60,7 @@ def command(
       partition plan model.py --target inf2
       partition plan model.py --target inf2 --target xeon --target graviton
       partition plan model.py:make --set steps=20 --passes
+      partition plan model.py --batch 4
       partition plan model.py --probe
       partition plan model.py --html plan.html
       partition plan model.py --json > plan.json
@@ -88,14 +92,34 @@ def _prepare(model: str, targets: Sequence[str], given: dict[str, Any]) -> list[
     for one in own:
         target_of(one)
     loaded = load(model, own[0])
+    bucket = _bucket(loaded, capture_arguments(loaded, own[0]), given["batch"])
     prepared: list[Any] = []
     for one in own:
-        captures = [case.captured for case in prepared[0].cases] if prepared else None
-        arguments = capture_arguments(loaded, one)
-        prepared.append(
-            prepare(loaded.pipeline, loaded.example_inputs, **arguments, captures=captures)
-        )
+        arguments = {**capture_arguments(loaded, one), "captures": bucket.captures}
+        plan = prepare(loaded.pipeline, bucket.example_inputs, **arguments)
+        prepared.append(replace(plan, rows=bucket.rows))
     return prepared
+
+
+def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any:
+    """The pipeline, captured with as many requests as are asked for."""
+    from partitioner.batching import Bucket, make_buckets, row_inputs
+    from partitioner.choices import capture_variants
+
+    if len(sizes) > 1:
+        raise UsageError(
+            f"a plan is for one batch size, not for {', '.join(map(str, sizes))}",
+            advice="plan for each: --batch 4",
+        )
+    wanted = {name: arguments[name] for name in ("inputs", "stages")}
+
+    def captured(example_inputs: Any) -> list[Any]:
+        return capture_variants(loaded.pipeline, example_inputs, arguments["options"], (), **wanted)
+
+    if not sizes:
+        return Bucket(loaded.example_inputs, tuple(captured(loaded.example_inputs)), None)
+    names = row_inputs(loaded.example_inputs, loaded.batched)
+    return make_buckets(captured, loaded.example_inputs, names, sizes)[0]
 
 
 def _page(model: str, prepared: Sequence[Any], documents: Sequence[dict[str, Any]]) -> str:

@@ -35,13 +35,13 @@ def command(bundle: Path, store: str, as_json: bool, **options: Any) -> None:
       partition push my.bundle s3://models/prod --tag v3
       partition push my.bundle s3://models/prod --tag latest --sse aws:kms --kms-key KEY
     """
-    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
     from partitioner.artifacts.store.locations import open_store
     from partitioner.artifacts.store.push import push
 
     settings = taken_options(options)
     opened = open_store(store, settings)
-    total = sum(blob.size for blob in Bundle.open(bundle, "never").closure)
+    total = sum(blob.size for blob in BundleIndex.open(bundle, "never").closure())
     with bytes_progress(as_json, "push", total) as progress:
         done = push(bundle, opened, threads=settings.threads, progress=progress, **options)
     address = f"{opened.uri}/{done.name}@{done.tag or done.version}"

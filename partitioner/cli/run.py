@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from partitioner.cli.common import emit, json_option, progress_bar
-from partitioner.cli.outputs import write_outputs
+from partitioner.cli.models import member_option
+from partitioner.cli.outputs import flat_outputs, write_outputs
 from partitioner.cli.storing import require_option
 from partitioner.errors import InputError
 
@@ -32,9 +33,14 @@ __all__ = ["command"]
     "chosen",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Choose a variant of the bundle: --set steps=20.",
+    help="Choose a schedule of the bundle: --set steps=20.",
 )
-@click.option("--seed", type=int, help="Of all random numbers; a fresh one by default.")
+@click.option(
+    "--seed",
+    metavar="NUMBER[,...]",
+    callback=lambda _ctx, _param, text: _seed(text),
+    help="Of all random numbers, or one for each of several requests; a fresh one by default.",
+)
 @click.option(
     "-o",
     "--output",
@@ -65,6 +71,7 @@ __all__ = ["command"]
     show_default=True,
     help="When blobs are hashed before they are used.",
 )
+@member_option
 @require_option
 @json_option
 def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -74,7 +81,9 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
       partition run my.bundle --input image=chair.png --seed 7 -o chair.glb
       partition run my.bundle --input latents=noise.npy -o picture.png
       partition run my.bundle --input image=chair.png --set steps=20
+      partition run my.bundle -i image=chair.png -i image=lamp.png --seed 1,2 -o meshes/
       partition run my.bundle --input x=batch.npz:x -o all.npz
+      partition run my.bundle --input image=chair.png --variant target=cpu
       partition run s3://models/prod/my@v3 --input x=1 --require-signature release.pub
 
     BUNDLE is a directory, or the address of a bundle in a store.
@@ -84,9 +93,10 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
     settings = {n: options[n] for n in ("threads", "memory", "verify", "mode", "pinning")}
-    with load(bundle, host_ops=ops, require_signature=options["keys"], **settings) as pipe:
+    settings |= {"require_signature": options["keys"], "variant": options["wanted"]}
+    with load(bundle, host_ops=ops, **settings) as pipe:
         loaded = time.perf_counter()
-        inputs = {**dict(_input(t) for t in given), **_choice(options["chosen"], pipe.variants)}
+        inputs = {**_inputs(given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:
             outputs = pipe(
                 inputs,
@@ -96,9 +106,10 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
         done = time.perf_counter()
     written = write_outputs(options["output"], outputs) if options["output"] else []
     document = {
+        "member": {"labels": pipe.labels, "choice": list(pipe.choice)},
         "outputs": {
             name: {"dtype": array.dtype.name, "shape": list(array.shape)}
-            for name, array in outputs.items()
+            for name, array in flat_outputs(outputs).items()
         },
         "written": [str(path) for path in written],
         "seconds": {"load": loaded - start, "run": done - loaded},
@@ -131,6 +142,29 @@ def _choice(chosen: tuple[str, ...], variants: list[dict[str, Any]]) -> dict[str
         values = [variant[name] for variant in variants]
         choice[name] = next((v for v in values if str(v) == value), value)
     return choice
+
+
+def _inputs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """What is given by name; a name that is given again makes a list, an item for each request."""
+    found: dict[str, Any] = {}
+    several: dict[str, list[Any]] = {}
+    for name, value in map(_input, texts):
+        if name in found:
+            found[name] = several.setdefault(name, [found[name]])
+            several[name].append(value)
+        else:
+            found[name] = value
+    return found
+
+
+def _seed(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        seeds = [int(item) for item in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no whole number") from error
+    return seeds if "," in text else seeds[0]
 
 
 def _input(text: str) -> tuple[str, Any]:
@@ -168,7 +202,9 @@ def _array(path: str, key: str) -> Any:
 
 
 def _text(document: dict[str, Any]) -> str:
-    lines = [f"{n}: {o['dtype']}{o['shape']}" for n, o in document["outputs"].items()]
+    choice = document["member"]["choice"]
+    lines = [f"variant {line}" for line in choice if len(choice) > 1]
+    lines += [f"{n}: {o['dtype']}{o['shape']}" for n, o in document["outputs"].items()]
     lines += [f"wrote {path}" for path in document["written"]]
     seconds = document["seconds"]
     return "\n".join([*lines, f"load {seconds['load']:.2f} s, run {seconds['run']:.2f} s"])

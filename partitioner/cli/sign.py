@@ -34,7 +34,7 @@ def command(bundle: Path, key: Path, password_env: str | None, as_json: bool) ->
       openssl ec -in release.key -pubout -out release.pub
       partition sign my.bundle --key release.key
     """
-    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
     from partitioner.artifacts.signatures import (
         merge_signatures,
         read_signatures,
@@ -46,9 +46,9 @@ def command(bundle: Path, key: Path, password_env: str | None, as_json: bool) ->
     if password_env is not None and password_env not in os.environ:
         raise UsageError(f"there is no environment variable {password_env}")
     password = os.environ[password_env] if password_env else None
-    opened = Bundle.open(bundle, "always")
+    opened = BundleIndex.open(bundle, "always")
     opened.check()
-    signature = sign_manifest(opened.digest, opened.read_image(), key, password)
+    signature = sign_manifest(opened.digest, opened.read_root(), key, password)
     write_signatures(bundle, merge_signatures([*read_signatures(bundle), signature], None))
     document = {"digest": opened.digest, "signatures": len(read_signatures(bundle))}
     emit(as_json, document, lambda: f"signed {opened.digest}")

@@ -122,7 +122,8 @@ def _in_full(target: Target, here: dict[str, Any]) -> Iterator[str]:
     yield f"dtypes     {', '.join(target.dtypes)}"
     yield f"products   also in {', '.join(target.arithmetic) or 'no small float'}"
     yield f"shapes     {'static' if target.static_shapes else 'static or dynamic'}"
-    yield f"machines   {', '.join(target.machine) or 'any'}"
+    level = f", from {target.instructions} on" if target.instructions else ""
+    yield f"machines   {', '.join(target.machine) or 'any'}{level}"
     if target.price is not None:
         price = target.price
         yield f"price      {price.per_hour:g} {price.currency} an hour, {price.date}, {price.terms}"

@@ -27,7 +27,7 @@ def command(bundle: Path, keys: tuple[Path, ...], as_json: bool) -> None:
 
     Exit code 23 if there is no such signature, 9 if a blob was changed.
     """
-    from partitioner.artifacts.bundle import Bundle
+    from partitioner.artifacts.index import BundleIndex
     from partitioner.artifacts.signatures import read_signatures, verify_manifest
 
     found: list[Path] = []
@@ -36,7 +36,7 @@ def command(bundle: Path, keys: tuple[Path, ...], as_json: bool) -> None:
     def trust(digest: str, content: bytes) -> None:
         found.append(verify_manifest(digest, content, signatures, keys))
 
-    opened = Bundle.open(bundle, "always", trust=trust)
+    opened = BundleIndex.open(bundle, "always", trust=trust)
     opened.check()
     document = {"digest": opened.digest, "key": str(found[0])}
     emit(as_json, document, lambda: f"{opened.digest} is signed by {found[0]}")

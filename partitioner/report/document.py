@@ -43,6 +43,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "version": VERSION,
         "target": target.name,
         "instance": target.instance,
+        "rows": prepared.rows,
         "backends": list(target.backends),
         "preferred": preferred_backend(planned, target),
         "inputs": {name: str(plan.values[value]) for name, value in plan.inputs.items()},

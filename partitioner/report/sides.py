@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.codec import encode
+from partitioner.artifacts.index import BundleIndex
 from partitioner.errors import UsageError
 from partitioner.plan import Loop, Step
 from partitioner.report.formats import FORMAT, VERSION
@@ -180,12 +180,12 @@ def _loops(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
 
 
 def _bundle(path: Path, target: str | None) -> Side:
-    bundle = Bundle.open(path, "never")
+    wanted = None if target is None else {"target": target}
+    index = BundleIndex.open(path, "never")
+    # Of several buckets the smallest, whose plan all others have with more rows.
+    batch = index.matching(wanted)[0].labels.get("batch")
+    bundle = index.only({**(wanted or {}), **({} if batch is None else {"batch": batch})})
     manifest = bundle.manifest
-    if target not in (None, manifest.target):
-        raise UsageError(
-            f"the bundle is for the target {manifest.target!r}, not {target!r}", where=str(path)
-        )
     sizes = {blob.digest: blob.size for blob in manifest.blobs}
     held = manifest.report.get("holds")
     groups = cast("Mapping[str, Any]", held) if isinstance(held, dict) else {}

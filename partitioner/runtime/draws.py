@@ -5,11 +5,15 @@ inputs and all from stream 0; then the pipeline's own draws, in the order in whi
 Every stream starts from the request's seed. What is given is not drawn, and takes no numbers from
 its stream: giving the latents that the seed would have drawn first moves the later draws forward,
 as it does in eager code that skips ``randn`` when latents are given.
+
+In a bucket, which serves several requests at once, every row has a seed of its own and draws what
+it would draw alone. So no row depends on the others, nor on how many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -19,7 +23,7 @@ from partitioner.plan import Draw, DrawGroup, Plan
 from partitioner.runtime.random import TorchGenerator
 from partitioner.specs import InputSpec, Noise, TensorSpec
 
-__all__ = ["Drawing", "draw_noise"]
+__all__ = ["Drawing", "draw_noise", "draw_rows"]
 
 Array = np.ndarray[Any, Any]
 Distribution = Literal["normal", "uniform", "integers"]
@@ -76,6 +80,67 @@ def draw_noise(
     for group in source.plan.draws:
         _draw_group(streams, group, source.plan, given, drawn)
     return drawn
+
+
+def draw_rows(
+    source: Drawing,
+    seeds: Sequence[int],
+    given: Mapping[str, Array],
+    *,
+    dims: Mapping[str, int] | None = None,
+    unread: Collection[str] = (),
+) -> dict[str, Array]:
+    """All random values of a bucket: row i is what :func:`draw_noise` gives one row from seed i.
+
+    Args:
+        source: a bucket's.
+        seeds: of each row.
+        given, dims, unread: as of :func:`draw_noise`; given arrays have all rows.
+
+    Raises:
+        as :func:`draw_noise`.
+    """
+    axes = _row_axes(source)
+    alone = _one_row(source, axes)
+    taken = {value: array for value, array in given.items() if value in axes}
+    for value, array in taken.items():
+        _checked(value, array, source.plan.values[value])
+    drawn: dict[int, dict[str, Array]] = {}
+    rows: list[dict[str, Array]] = []
+    for row, seed in enumerate(seeds):
+        own = {v: np.take(array, [row], axes[v]) for v, array in taken.items()}
+        # Rows that fill a bucket up have the seed of the last request.
+        known = None if own else drawn.get(seed)
+        drawn[seed] = known or draw_noise(alone, seed, own, dims=dims, unread=unread)
+        rows.append(drawn[seed])
+    return {v: np.concatenate([one[v] for one in rows], axes[v]) for v in rows[0]}
+
+
+@dataclass(frozen=True)
+class _Alone:
+    inputs: tuple[InputSpec, ...]
+    plan: Plan
+
+
+def _row_axes(source: Drawing) -> dict[str, int]:
+    """Value id -> the dimension with a row for each request, of all that is drawn."""
+    axes = {d.value: int(d.row) for group in source.plan.draws for d in group.draws}
+    names = [spec.name for spec in source.inputs if isinstance(spec.how, Noise)]
+    return {**{v: 0 for n, v in source.plan.inputs.items() if n in names}, **axes}
+
+
+def _one_row(source: Drawing, axes: Mapping[str, int]) -> _Alone:
+    """What is drawn for one request."""
+
+    def narrowed(spec: TensorSpec, axis: int) -> TensorSpec:
+        return TensorSpec(spec.dtype, (*spec.shape[:axis], 1, *spec.shape[axis + 1 :]))
+
+    values = {v: narrowed(source.plan.values[v], axis) for v, axis in axes.items()}
+    inputs = tuple(
+        replace(s, tensor=narrowed(s.tensor, 0)) if isinstance(s.how, Noise) else s
+        for s in source.inputs
+    )
+    return _Alone(inputs, replace(source.plan, values={**source.plan.values, **values}))
 
 
 class _Streams:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from partitioner.runtime.images import to_image_tensor
 from partitioner.runtime.tensors import to_tensor
 from partitioner.specs import Image, InputSpec, Noise
 
-__all__ = ["Request", "check_inputs"]
+__all__ = ["Request", "check_inputs", "check_names", "merged"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +32,42 @@ class Request:
     dims: dict[str, int]
 
 
+def merged(
+    names: Collection[str], given: Mapping[str, Any], inputs: Mapping[str, Any], noise: Any
+) -> dict[str, Any]:
+    """The inputs of a call, which come in two ways.
+
+    Args:
+        names: of the pipeline's inputs.
+        noise: an input where the pipeline has one of that name, unless it is a dict.
+
+    Raises:
+        InputError: one is given twice, or ``noise`` is neither.
+    """
+    both = set(given) & set(inputs)
+    if both:
+        raise InputError(f"inputs given twice: {', '.join(sorted(both))}")
+    whole = {**given, **inputs}
+    if noise is None or isinstance(noise, Mapping):
+        return whole
+    if "noise" not in names:
+        raise InputError(
+            f"noise is a dict of value id to array, not {type(noise).__name__}",
+            advice="see partitioner.runtime.draws.draw_noise, or give a seed",
+        )
+    return {**whole, "noise": noise}
+
+
+def check_names(specs: Sequence[InputSpec], given: Mapping[str, Any]) -> None:
+    """Refuse inputs that are unknown, and requests that lack one.
+
+    Raises:
+        InputError: says which.
+    """
+    _refuse_unknown(specs, given)
+    _refuse_missing(specs, given)
+
+
 def check_inputs(specs: Sequence[InputSpec], given: Mapping[str, Any]) -> Request:
     """Turn what the caller gives into arrays.
 
@@ -42,8 +78,7 @@ def check_inputs(specs: Sequence[InputSpec], given: Mapping[str, Any]) -> Reques
         InputError: an input is missing or unknown, or cannot be made what is declared.
         MissingDependencyError: a picture needs Pillow, which is not installed.
     """
-    _refuse_unknown(specs, given)
-    _refuse_missing(specs, given)
+    check_names(specs, given)
     dims: dict[str, int] = {}
     arrays: dict[str, Array] = {}
     for spec in specs:

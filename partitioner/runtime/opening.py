@@ -1,18 +1,20 @@
-"""Opening a bundle wherever it is: a directory, or a store."""
+"""Opening a bundle wherever it is, a directory or a store, and the member that this host runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from partitioner.artifacts.bundle import Bundle, Verify
+from partitioner.artifacts.bundle import Verify
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.policy import requirements_for
 from partitioner.artifacts.signatures import read_signatures, required
 from partitioner.artifacts.store.locations import local_path
 from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.artifacts.store.sources import find_source, is_source
+from partitioner.runtime.choosing import Choice, choose
 
 __all__ = ["Keys", "opened"]
 
@@ -27,22 +29,24 @@ def opened(
     *,
     keys: Keys = None,
     options: StoreOptions = DEFAULT_OPTIONS,
-) -> Generator[Bundle]:
-    """Open a bundle; in the context its blobs stay where they are.
+    wanted: Mapping[str, str] | None = None,
+) -> Generator[Choice]:
+    """Open a bundle, and choose a member; in the context its blobs stay where they are.
 
     Args:
         path: a directory, ``file://`` and a directory, the address of a bundle in a store, or a
             document of presigned addresses.
         verify: as of ``Bundle.open``.
         keys: one of which must have signed, beside what the policy requires.
+        wanted: labels that the member must have.
 
     Raises:
-        as ``Bundle.open``; for stores as ``opened_remote``; and
+        as ``BundleIndex.open`` and ``choose``; for stores as ``opened_remote``; and
         UsageError: a malformed address or policy.
     """
     if is_source(path):
         from partitioner.artifacts.store.cache import Cache
-        from partitioner.artifacts.store.remote import opened_remote
+        from partitioner.artifacts.store.remote import needed_to_run, opened_remote
 
         store, reference = find_source(path, options)
         with opened_remote(
@@ -52,13 +56,17 @@ def opened(
             verify=verify,
             requirements=requirements_for(str(reference), _paths(keys)),
             threads=options.threads,
-        ) as bundle:
-            yield bundle
+        ) as (index, fetcher):
+            choice = choose(index, wanted)
+            for bundle in choice.buckets or (choice.bundle,):
+                fetcher.start(needed_to_run(bundle.manifest))
+            yield choice
         return
     root = local_path(path)
     requirements = requirements_for(str(root.absolute()), _paths(keys))
     signatures = read_signatures(root) if requirements else []
-    yield Bundle.open(root, verify, trust=required(requirements, signatures))
+    index = BundleIndex.open(root, verify, trust=required(requirements, signatures))
+    yield choose(index, wanted)
 
 
 def _paths(keys: Keys) -> tuple[Path, ...]:

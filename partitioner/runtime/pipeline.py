@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from partitioner.artifacts.bundle import Bundle, Verify
 from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
+from partitioner.artifacts.store.sources import is_source
 from partitioner.backends import find_backend
 from partitioner.backends.execution import (
     ArtifactFiles,
@@ -23,13 +23,15 @@ from partitioner.backends.execution import (
     Memory,
     Mode,
 )
-from partitioner.errors import IncompatibleBundleError, InputError, UsageError
-from partitioner.runtime.draws import draw_noise
+from partitioner.errors import IncompatibleBundleError, UsageError
+from partitioner.runtime.batches import BatchedPipeline
+from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
-from partitioner.runtime.inputs import check_inputs
+from partitioner.runtime.inputs import check_inputs, merged
 from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.runner import Run
+from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
 from partitioner.runtime.variants import Schedule, Schedules
 from partitioner.specs import TensorSpec
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from partitioner.hostops import HostOp
     from partitioner.plan import SegmentInfo
 
-__all__ = ["Pipeline", "load"]
+__all__ = ["Pipeline", "check_options", "load", "load_bucket"]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,8 +56,12 @@ def load(
     pinning: bool = False,
     require_signature: Keys = None,
     store: StoreOptions = DEFAULT_OPTIONS,
-) -> Pipeline:
+    variant: Mapping[str, str] | None = None,
+) -> Pipeline | BatchedPipeline:
     """Load a bundle.
+
+    A bundle that was built with batch sizes is loaded as :class:`BatchedPipeline`, which serves any
+    number of requests; ``variant={"batch": "4"}`` loads one of its buckets only.
 
     Args:
         path: the bundle's directory, or its address in a store: ``s3://bucket/prefix/name@tag``,
@@ -76,29 +82,61 @@ def load(
         require_signature: file of a public key (or files of several, of which one will do) that
             must have signed the bundle, beside what the policy file requires.
         store: how the store is reached.
+        variant: labels of the member to load, of a bundle for several targets:
+            ``{"target": "xeon"}``. By default the best that this host can run; ``choice`` says why.
+            A target that is named is loaded on a CPU that it was not meant for, too.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
         SignatureError: a required signature is missing.
         StoreError: the store cannot be reached, or does not have the bundle.
-        IncompatibleBundleError: this version or host cannot run it.
+        IncompatibleBundleError: this version or host cannot run it; says what it requires.
         MissingDependencyError: a backend's library or a host op is not installed.
         BackendError: a backend refuses its part.
         UsageError: an option that cannot be meant.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
-    if memory not in ("fast", "low"):
-        raise UsageError(f"memory is 'fast' or 'low', not {memory!r}")
+    device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
+    check_options(device, verify)
+    with opened(path, verify, keys=require_signature, options=store, wanted=variant) as choice:
+        if not choice.buckets:
+            return load_bucket(choice.bundle, device, choice.reasons)
+        loaders = {
+            batch.rows: partial(load_bucket, bundle, device, choice.reasons)
+            for bundle in choice.buckets
+            if (batch := bundle.manifest.batch) is not None
+        }
+        # What comes from a store comes now: later its connection is closed.
+        return BatchedPipeline(loaders, at_once=is_source(path))
+
+
+def check_options(device: DeviceOptions, verify: Verify) -> None:
+    """Refuse options that cannot be meant.
+
+    Raises:
+        UsageError: says which.
+    """
+    if device.threads is not None and device.threads < 1:
+        raise UsageError(f"threads must be at least 1, not {device.threads}")
+    if device.memory not in ("fast", "low"):
+        raise UsageError(f"memory is 'fast' or 'low', not {device.memory!r}")
     if verify not in ("always", "once", "never"):
         raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
-    if mode not in ("latency", "throughput"):
-        raise UsageError(f"mode is 'latency' or 'throughput', not {mode!r}")
-    with opened(path, verify, keys=require_signature, options=store) as bundle:
-        _refuse_bfloat16(bundle)
-        device = DeviceOptions(threads, memory, tuple(host_ops), mode, pinning)
-        executables = _load_segments(bundle, device)
-        return Pipeline(bundle, executables, _load_schedules(bundle))
+    if device.mode not in ("latency", "throughput"):
+        raise UsageError(f"mode is 'latency' or 'throughput', not {device.mode!r}")
+
+
+def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] = ()) -> Pipeline:
+    """Load one member of a bundle as it is: of a bucket, full batches only are served.
+
+    Args:
+        reasons: why it was chosen.
+
+    Raises:
+        as :func:`load`.
+    """
+    _refuse_bfloat16(bundle)
+    executables = _load_segments(bundle, device)
+    return Pipeline(bundle, executables, _load_schedules(bundle), reasons)
 
 
 class Pipeline:
@@ -110,6 +148,8 @@ class Pipeline:
         inputs: name -> declared tensor, in the order of the pipeline's inputs.
         outputs: name -> tensor; a dimension None is known only when it has run.
         variants: the options of each schedule that a call may choose; empty if there is but one.
+        labels: of the bundle's member that was loaded: ``{"target": "cpu"}``.
+        choice: why it was: a line for each member that was looked at, the one taken last.
     """
 
     def __init__(
@@ -117,8 +157,11 @@ class Pipeline:
         bundle: Bundle,
         executables: Mapping[str, Executable],
         schedules: Schedules,
+        choice: tuple[str, ...] = (),
     ) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.labels = dict(bundle.labels)
+        self.choice = choice
         self.digest = bundle.digest
         self.inputs: dict[str, TensorSpec] = {s.name: s.tensor for s in bundle.manifest.inputs}
         self.outputs: dict[str, TensorSpec] = dict(bundle.manifest.outputs)
@@ -133,7 +176,7 @@ class Pipeline:
         given: Mapping[str, Any] | None = None,
         /,
         *,
-        seed: int | None = None,
+        seed: Seeds = None,
         callback: Callback | None = None,
         noise: Any = None,
         observe: Observer | None = None,
@@ -144,7 +187,8 @@ class Pipeline:
         Args:
             given: inputs by name, for names that are no Python keyword or that this call uses
                 itself; together with ``inputs``.
-            seed: of all random numbers; None for a fresh one. Any 64-bit integer.
+            seed: of all random numbers; None for a fresh one. Any 64-bit integer; for a bucket
+                also one for each row.
             callback: called with a :class:`StepEvent` after each trip of a loop. An exception it
                 raises cancels the request and is raised here; the pipeline can be called again.
             noise: value id -> array, instead of drawing these values (see
@@ -165,9 +209,9 @@ class Pipeline:
             UsageError: the pipeline is closed.
         """
         with self._gate.request():
-            chosen, given = self._schedules.choose(self._merged(given or {}, inputs, noise))
+            chosen, given = self._schedules.choose(merged(self.inputs, given or {}, inputs, noise))
             replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
-            values = self._start(chosen, given, _seed(seed), replaced)
+            values = self._start(chosen, given, seed, replaced)
             return self._run(chosen, values, callback, observe)
 
     def close(self) -> None:
@@ -224,44 +268,21 @@ class Pipeline:
         finally:
             arenas.give_back(arena)
 
-    def _merged(
-        self, given: Mapping[str, Any], inputs: Mapping[str, Any], noise: Any
-    ) -> dict[str, Any]:
-        both = set(given) & set(inputs)
-        if both:
-            raise InputError(f"inputs given twice: {', '.join(sorted(both))}")
-        merged = {**given, **inputs}
-        if noise is None or isinstance(noise, Mapping):
-            return merged
-        if "noise" not in self.inputs:
-            raise InputError(
-                f"noise is a dict of value id to array, not {type(noise).__name__}",
-                advice="see partitioner.runtime.draws.draw_noise, or give a seed",
-            )
-        return {**merged, "noise": noise}
-
     def _start(
-        self, chosen: Schedule, given: Mapping[str, Any], seed: int, noise: Mapping[str, Array]
+        self, chosen: Schedule, given: Mapping[str, Any], seed: Seeds, noise: Mapping[str, Array]
     ) -> dict[str, Array]:
         """All values that exist before the first step, by id."""
         request = check_inputs(self.manifest.inputs, given)
         ids = chosen.plan.inputs
         values = {ids[name]: array for name, array in request.arrays.items()}
         unread = [name for name in given if name not in ids]
-        drawn = draw_noise(chosen, seed, {**noise, **values}, dims=request.dims, unread=unread)
+        known, sizes, batch = {**noise, **values}, request.dims, self.manifest.batch
+        seeds = [one_seed(seed)] if batch is None else seeds_of(seed, batch.rows)
+        if len(seeds) == 1:
+            drawn = draw_noise(chosen, seeds[0], known, dims=sizes, unread=unread)
+        else:
+            drawn = draw_rows(chosen, seeds, known, dims=sizes, unread=unread)
         return {**chosen.constants, **values, **drawn}
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(63)
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        number = None
-    if number is None or isinstance(seed, bool) or not -(2**63) <= number < 2**64:
-        raise InputError(f"the seed is a 64-bit integer, not {seed!r}")
-    return number
 
 
 def _refuse_bfloat16(bundle: Bundle) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import Expected, Manifest, ParitySample
+from partitioner.artifacts.oci import Member
+from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import ParityError
+from partitioner.runtime.choosing import choose, judge
 from partitioner.runtime.compare import Difference, compare
-from partitioner.runtime.pipeline import load
+from partitioner.runtime.opening import opened
+from partitioner.runtime.pipeline import Pipeline, check_options, load_bucket
+from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -39,9 +45,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What was compared, in the order in which it was computed."""
+    """What was compared, in the order in which it was computed.
+
+    Attributes:
+        rows: of all members that were run.
+        members: their labels, as text.
+        skipped: labels of the other members -> why this host cannot run them.
+    """
 
     rows: tuple[Row, ...]
+    members: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def ok(self) -> bool:
@@ -52,7 +66,12 @@ class Report:
         return next((row for row in self.rows if not row.ok), None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "rows": [asdict(row) for row in self.rows]}
+        return {
+            "ok": self.ok,
+            "rows": [asdict(row) for row in self.rows],
+            "members": list(self.members),
+            "skipped": self.skipped,
+        }
 
 
 def sample_inputs(bundle: Bundle, sample: ParitySample) -> dict[str, Array]:
@@ -69,38 +88,79 @@ def verify_bundle(
     threads: int | None = None,
     memory: Memory = "fast",
     host_ops: Iterable[HostOp] = (),
+    variant: Mapping[str, str] | None = None,
 ) -> Report:
     """Run the bundle on its parity sample and compare segments and outputs.
 
-    Every blob is hashed first.
+    Every blob is hashed first. Of a bundle with several members all are run that this host can run.
+
+    Args:
+        variant: labels of the members that are looked at; all by default.
 
     Raises:
-        ParityError: the bundle has no sample, or a tensor differs; names the first one.
+        ParityError: a member has no sample, or a tensor differs; names the first one.
         BundleError: the bundle is damaged.
+        IncompatibleBundleError: this host can run none of the members.
+        UsageError: there is no such member.
     """
-    bundle = Bundle.open(path, "always")
-    bundle.check()
+    device = DeviceOptions(threads, memory, tuple(host_ops))
+    check_options(device, "once")
+    index = BundleIndex.open(path, "always")
+    members = index.matching(variant)
+    index.check()
+    skipped = _unrunnable(index, members, named="target" in (variant or {}))
+    if len(skipped) == len(members):
+        choose(index, variant)  # Says why none can be run.
+    rows: list[Row] = []
+    runnable = [member for member in members if str(member) not in skipped]
+    for member in runnable:
+        prefix = f"{member}: " if len(members) > 1 else ""
+        bundle = index.bundle(member)
+        with opened(path, wanted=member.labels) as choice:
+            pipe = load_bucket(choice.bundle, device)
+        with pipe:
+            rows += _run(bundle, pipe, prefix)
+    return Report(tuple(rows), tuple(map(str, runnable)), skipped)
+
+
+def _unrunnable(index: BundleIndex, members: Sequence[Member], *, named: bool) -> dict[str, str]:
+    """Labels of members that this host cannot run -> why."""
+    skipped: dict[str, str] = {}
+    for member in members:
+        lacking = judge(index, member, named=named)
+        if lacking:
+            skipped[str(member)] = lacking[0].error.what
+    return skipped
+
+
+def _run(bundle: Bundle, pipe: Pipeline, prefix: str) -> list[Row]:
+    """Compare one member.
+
+    Args:
+        prefix: stands before the names of rows.
+    """
     sample = bundle.manifest.parity
     if sample is None:
         raise ParityError(
-            "the bundle has no parity sample",
-            where=str(path),
+            f"{prefix}the bundle has no parity sample",
+            where=str(bundle.path),
             advice="build it without --no-parity",
         )
     rows: list[Row] = []
-    with load(path, threads=threads, memory=memory, host_ops=host_ops) as pipe:
-        for label, options, one in _samples(bundle.manifest, sample):
-            checker = _Checker(bundle, one)
-            given = {**sample_inputs(bundle, one), **options}
-            outputs = pipe(given, seed=one.seed, observe=checker.observe)
-            for name, expected in one.outputs.items():
-                checker.check(f"{label}output {name}", expected, outputs[name])
-            checker.check_complete()
-            rows += checker.rows
+    for label, options, one in _samples(bundle.manifest, sample):
+        checker = _Checker(bundle, one)
+        given = {**sample_inputs(bundle, one), **options}
+        batch = bundle.manifest.batch
+        seed = one.seed if batch is None else parity_seeds(one.seed, batch.rows)
+        outputs = pipe(given, seed=seed, observe=checker.observe)
+        for name, expected in one.outputs.items():
+            checker.check(f"{label}output {name}", expected, outputs[name])
+        checker.check_complete()
+        rows += checker.rows
     report = Report(tuple(rows))
     if not report.ok:
         raise _diverged(report, bundle.manifest)
-    return report
+    return [replace(row, name=f"{prefix}{row.name}") for row in rows]
 
 
 def _samples(

@@ -1,15 +1,55 @@
-"""Another order of a target's backends than its own: ``--backends openvino,onnx``."""
+"""What a user decides about targets: their backends' order, several of them for one bundle."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from partitioner.errors import UsageError
+from partitioner.errors import PartitionerError, UsageError
 from partitioner.targets.facts import Target
 
-__all__ = ["with_backends"]
+__all__ = ["by_preference", "naming_target", "with_backends"]
+
+#: The device that is the machine itself.
+_HOST = "cpu"
+
+
+def by_preference(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Targets in the order in which a host that can run several of them should.
+
+    Those with an accelerator come first, then those for certain CPUs, then those for any; among
+    equals the order is the given one.
+
+    Raises:
+        UsageError: none, or one twice.
+    """
+    if not targets:
+        raise UsageError("no target is given", advice="name one of `partition targets`")
+    names = [target.name for target in targets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"the target {twice!r} is given twice", advice="leave one out")
+    return tuple(sorted(targets, key=_rank))
+
+
+@contextmanager
+def naming_target(name: str) -> Generator[None]:
+    """Say in errors for which of several targets it was; nothing if ``name`` is empty."""
+    try:
+        yield
+    except PartitionerError as error:
+        if name:
+            error.what = f"building for the target {name!r}: {error.what}"
+            error.advice = f"{error.advice or 'see the log'}; or leave out --target {name}"
+        raise
+
+
+def _rank(target: Target) -> int:
+    if any(device.name != _HOST for device in target.devices):
+        return 0
+    return 1 if target.machine or target.instructions else 2
 
 
 def with_backends(target: Target, names: Sequence[str]) -> Target:

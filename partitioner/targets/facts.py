@@ -89,6 +89,7 @@ class Target:
         backends: in order of preference.
         relative, absolute: parity tolerances; see :class:`partitioner.artifacts.Tolerance`.
         machine: ``platform.machine()`` values it runs on; empty for any.
+        instructions: a level of :mod:`partitioner.isa` that its figures rest on; empty for any.
         note: for people.
         aliases: other names of it.
         dtypes: what tensor ops compute in, by NumPy name.
@@ -112,6 +113,7 @@ class Target:
     absolute: float
     machine: tuple[str, ...]
     note: str
+    instructions: str = ""
     aliases: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     arithmetic: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from partitioner.errors import UsageError
+from partitioner.isa import LEVELS
 from partitioner.targets.facts import Device, Limits, Price, Target
 from partitioner.targets.reading import Figure, Place, Table
 
@@ -40,6 +41,7 @@ def make_target(table: Table, values: Mapping[str, Any]) -> Target:
         relative=parity["relative"].value,
         absolute=parity["absolute"].value,
         machine=values.get("machine", ()),
+        instructions=values.get("instructions", ""),
         note=values["note"],
         aliases=values["aliases"],
         dtypes=values["dtypes"],
@@ -131,6 +133,11 @@ def _check(target: Target, limited: Mapping[str, Any], place: Place) -> None:
         *_lacking(target.backends, owners, "backends", "no device has the backend"),
         *_lacking(target.backends, calls, "devices", "no 'call_s' for the backend"),
         *_lacking(limited, target.backends, "limits", "not among the target's backends:"),
+        (
+            target.instructions not in ("", *LEVELS),
+            "instructions",
+            f"{target.instructions!r} is none of {', '.join(LEVELS)}",
+        ),
         *_lacking(target.arithmetic, target.dtypes, "arithmetic", "not among the dtypes:"),
         *(
             (

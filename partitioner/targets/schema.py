@@ -156,6 +156,7 @@ TARGET = Keys(
         "note": Text("for people"),
         "aliases": Names("other names of it"),
         "machine": Names("values of platform.machine() that it runs on; none for any"),
+        "instructions": Text("the level of instructions that figures rest on: x86-64-v4"),
         "backends": Names("in order of preference"),
         "dtypes": Names("what tensor ops compute in", _DTYPES),
         "arithmetic": Names("small floats that products are faster in", ("bfloat16", "float16")),

@@ -17,6 +17,7 @@ from partitioner.artifacts.manifest import (
     Expected,
     Manifest,
     ParitySample,
+    Requirement,
     SampleInput,
     SegmentExpected,
     Tolerance,
@@ -39,7 +40,7 @@ from partitioner.plan import (
 from partitioner.specs import Image, InputSpec, Noise, TensorSpec
 
 __all__ = ["BLOBS", "GRAPH", "PARITY", "TABLES", "WEIGHTS", "listed", "manifest", "ref"]
-__all__ += ["write_bundle"]
+__all__ += ["several", "write_bundle", "write_several"]
 
 GRAPH = b"a compiled graph"
 WEIGHTS = bytes(range(256)) * 4
@@ -104,6 +105,11 @@ def manifest() -> Manifest:
             ),
         ),
         memory=measure(_plan()),
+        requirements=(
+            Requirement("machine", "x86_64,aarch64", firm=False, reason="of the target"),
+            Requirement("instructions", "x86_64", "x86-64-v3", firm=False),
+            Requirement("library", "onnxruntime", "1.17", "3.0", reason="opset 20"),
+        ),
     )
 
 
@@ -113,6 +119,25 @@ def write_bundle(path: Path, content: Manifest | None = None, **options: Any) ->
         for data, media_type in BLOBS.items():
             writer.add_bytes(data, media_type)
         return writer.commit(content or manifest())
+
+
+def several() -> list[tuple[Manifest, dict[str, str]]]:
+    """Members of one bundle with their labels: two targets, one of them with two batch sizes."""
+    labels = ({"target": "xeon"}, *({"target": "cpu", "batch": size} for size in ("1", "4")))
+    return [
+        (manifest().replace(target=own["target"], version=own.get("batch", "0")), dict(own))
+        for own in labels
+    ]
+
+
+def write_several(path: Path, **options: Any) -> str:
+    """Write them as one bundle; gives its digest."""
+    with BundleWriter(path, **options) as writer:
+        for content, labels in several():
+            for data, media_type in BLOBS.items():
+                writer.add_bytes(data, media_type)
+            writer.add_member(content, labels, "x86_64")
+        return writer.publish()
 
 
 def _blobs() -> list[Blob]:

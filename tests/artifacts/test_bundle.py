@@ -395,7 +395,7 @@ CHANGES: list[tuple[Callable[[Any, Any, Any], Any], str]] = [
     (lambda x, i, c: x["manifests"][0].update(digest="sha256:../../../etc/passwd"), "not a sha256"),
     (lambda x, i, c: x["manifests"][0].update(digest="sha512:" + "0" * 128), "not a sha256"),
     (lambda x, i, c: x["manifests"][0].update(digest=NOWHERE), "cannot be read"),
-    (lambda x, i, c: x["manifests"][0].update(mediaType="text/plain"), "not of the type"),
+    (lambda x, i, c: x["manifests"][0].update(mediaType="text/plain"), "neither of an image"),
     (lambda x, i, c: i.pop("artifactType"), "no valid 'artifactType'"),
     (lambda x, i, c: i.update(artifactType="other"), "not a bundle of partitioner"),
     (lambda x, i, c: i.pop("config"), "no valid 'config'"),

@@ -94,8 +94,8 @@ def test_older_minor_versions_than_are_readable(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_unknown_keys_are_passed_over_in_newer_minor_versions_only() -> None:
-    found = Manifest.from_json(document(schema_version="1.3", novelty={"a": 1}))
-    assert manifest().replace(schema_version="1.3") == found
+    found = Manifest.from_json(document(schema_version="1.9", novelty={"a": 1}))
+    assert manifest().replace(schema_version="1.9") == found
     with pytest.raises(BundleError, match="unknown keys: 'novelty'") as caught:
         Manifest.from_json(document(novelty={"a": 1}))
     assert "$" == caught.value.where

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.policy import requirements_for
 from partitioner.artifacts.signatures import (
     SIGNATURES_FILE,
@@ -44,8 +45,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def sign(bundle: Path, key: Path) -> None:
-    opened = Bundle.open(bundle)
-    signature = sign_manifest(opened.digest, opened.read_image(), key)
+    opened = BundleIndex.open(bundle)
+    signature = sign_manifest(opened.digest, opened.read_root(), key)
     write_signatures(bundle, merge_signatures([*read_signatures(bundle), signature], None))
 
 
@@ -92,7 +93,7 @@ def test_a_changed_signature(bundle: Path, tmp_path: Path) -> None:
     private, public = new_keys(tmp_path, "release")
     sign(bundle, private)
     signature = read_signatures(bundle)[0]
-    content = Bundle.open(bundle).read_image()
+    content = BundleIndex.open(bundle).read_root()
     digest = Bundle.open(bundle).digest
     assert public == verify_manifest(digest, content, [signature], [public])
     for change in (

@@ -35,6 +35,24 @@ def test_toolchain(edit: dict[str, str]) -> None:
     assert "printable" in refused(("toolchain", edit))
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("requirements/2/name", "x'; rm -rf /; '"), "malformed name"),
+        (("requirements/2/name", "x'; rm '"), "no distribution's name"),
+        (("requirements/2/name", ""), "malformed name"),
+        (("requirements/2/at_least", "1.x"), "malformed version"),
+        (("requirements/2/below", "1" * 99), "malformed version"),
+        (("requirements/1/at_least", ""), "names no level"),
+        (("requirements/0/kind", "../x"), "malformed name"),
+        (("requirements/0/reason", "\x1b[2J"), "printable"),
+        (("requirements", lambda rows: rows * 40), "120 requirements; at most 100"),
+    ],
+)
+def test_requirements(edit: tuple[str, Any], message: str) -> None:
+    assert message in refused(edit)
+
+
 # --- blobs --------------------------------------------------------------------------------------
 
 

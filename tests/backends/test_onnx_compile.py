@@ -122,7 +122,8 @@ def test_the_same_segment_gives_the_same_bytes_in_another_process(tmp_path: Path
         (tmp_path / name).mkdir()
         *_, graph, _ = compiled(Stem(Attention()).eval(), torch.randn(1, 10, 32), tmp_path / name)
         digests.append(digest_file(graph))
-        stop_worker()
+        if name == "a":
+            stop_worker()
     assert digests[0] == digests[1]
 
 

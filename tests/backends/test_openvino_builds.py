@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
@@ -75,35 +79,67 @@ def backends_of(path: Path) -> dict[str, str]:
     return {name: artifact.backend for name, artifact in artifacts.items()}
 
 
-def test_the_same_pipeline_through_each_backend_and_both(tmp_path: Path) -> None:
-    module = Sampler().eval()
-    expected = module(X).detach().numpy()
+CASES: dict[str, dict[str, Any]] = {
+    "onnx": {"backends": ["onnx", "host"]},
+    "openvino": {"backends": ["openvino", "host"]},
+    "both": {
+        "backends": ["onnx", "openvino", "host"],
+        "overrides": Overrides({"denoiser": "openvino"}, {}),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sampler's bundle of each case."""
+    folder = tmp_path_factory.mktemp("bundles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.VARIABLE, str(folder / "cache"))
+        for name, options in CASES.items():
+            built(folder, name, Sampler(), X, **options)
+    return folder
+
+
+def test_the_same_pipeline_through_each_backend_and_both(bundles: Path) -> None:
+    expected = Sampler().eval()(X).detach().numpy()
     weights: dict[str, set[str]] = {}
-    cases: dict[str, dict[str, Any]] = {
-        "onnx": {"backends": ["onnx", "host"]},
-        "openvino": {"backends": ["openvino", "host"]},
-        "both": {
-            "backends": ["onnx", "openvino", "host"],
-            "overrides": Overrides({"denoiser": "openvino"}, {}),
-        },
-    }
-    for name, options in cases.items():
-        built(tmp_path, name, module, X, **options)
-        manifest = Bundle.open(tmp_path / name).manifest
+    for name in CASES:
+        manifest = Bundle.open(bundles / name).manifest
         weights[name] = {
             digest
             for artifact in manifest.artifacts.values()
             for digest in artifact.weights
             if next(b.size for b in manifest.blobs if b.digest == digest) > 2**11
         }
-        with partitioner.load(tmp_path / name) as pipe:
+        with partitioner.load(bundles / name) as pipe:
             for _ in range(2):
                 (actual,) = pipe(x=X.numpy(), seed=0).values()
                 np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-    assert {"openvino"} == set(backends_of(tmp_path / "openvino").values())
-    assert {"onnx", "openvino"} == set(backends_of(tmp_path / "both").values())
+    assert {"openvino"} == set(backends_of(bundles / "openvino").values())
+    assert {"onnx", "openvino"} == set(backends_of(bundles / "both").values())
     # The weights are the same blobs, whichever backend reads them.
     assert weights["onnx"] == weights["openvino"] == weights["both"]
+
+
+@pytest.mark.skipif(
+    not hasattr(onnxruntime, "set_global_thread_pool_sizes"), reason="onnxruntime is too old"
+)
+def test_threads_spin_for_a_moment_in_a_bundle_of_several_backends_only(bundles: Path) -> None:
+    """In a process of its own, as no shared pool must be there before; mixed, then not."""
+    script = f"""
+        import partitioner
+        from partitioner.backends.onnx.execute import OnnxExecutable
+
+        for name in ("both", "onnx"):
+            with partitioner.load({str(bundles)!r} + "/" + name) as pipe:
+                for one in pipe._executables.values():
+                    if isinstance(one, OnnxExecutable):
+                        options = one._session.get_session_options()
+                        print(name, options.use_per_session_threads)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"both True", "onnx False"} == set(done.stdout.splitlines())
 
 
 def test_two_builds_have_one_digest(tmp_path: Path) -> None:
@@ -133,7 +169,9 @@ def test_a_segment_that_one_backend_fails_on_goes_to_the_next(tmp_path: Path) ->
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize(("precision", "recorded"), [(None, "bf16"), ("f32", "f32")])
+@pytest.mark.parametrize(
+    ("precision", "recorded"), [(None, "bf16"), pytest.param("f32", "f32", marks=pytest.mark.slow)]
+)
 def test_a_xeon_multiplies_in_bfloat16_unless_told_otherwise(
     precision: str | None, recorded: str, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -18,7 +17,7 @@ MINE = BackendInfo("mine", "partitioner.backends.host.execute:HostExecutor", "no
 
 def install(monkeypatch: pytest.MonkeyPatch, *entries: tuple[str, str]) -> None:
     points = [EntryPoint(name, value, backends.ENTRY_POINTS) for name, value in entries]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: points)
+    monkeypatch.setattr(backends, "_entries", lambda: points)
 
 
 def test_those_of_this_package() -> None:

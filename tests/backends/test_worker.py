@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from partitioner.backends.worker import run_job
+from partitioner.backends.worker import run_job, stop_worker
 from partitioner.errors import CompileError
 
 HERE = "tests.backends.jobs"
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker imports the jobs of this folder by name."""
+@pytest.fixture(scope="module", autouse=True)
+def importable() -> Iterator[None]:
+    """One worker for all, which imports the jobs of this folder by name."""
     root = str(Path(__file__).resolve().parents[2])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
-    from partitioner.backends.worker import stop_worker
-
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    stop_worker()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        yield
     stop_worker()
 
 
@@ -66,7 +69,7 @@ def test_a_hang_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_memory_limit_holds(tmp_path: Path) -> None:
-    message = failed("eat_memory", tmp_path, memory_bytes=12 * 2**30)
+    message = failed("eat_memory", tmp_path, memory_bytes=4 * 2**30)
     assert "ran out of memory" in message
 
 

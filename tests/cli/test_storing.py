@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import Any
 
 import pytest
 
-from partitioner.cli import main
 from tests.artifacts.samples import manifest, write_bundle
 from tests.artifacts.store.servers import CREDENTIALS, moto_server
 from tests.artifacts.test_signatures import new_keys
-
-
-class Done(NamedTuple):
-    """What a verb said, and its exit code."""
-
-    returncode: int
-    stdout: str
-
-
-def partition(*arguments: str) -> Done:
-    """Run a verb in this process: a process for each would take longer than its work."""
-    handler = signal.getsignal(signal.SIGTERM)
-    output = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["partition", *arguments]),
-        contextlib.redirect_stdout(output),
-        pytest.raises(SystemExit) as end,
-    ):
-        main.main(args=list(arguments))
-    signal.signal(signal.SIGTERM, handler)
-    return Done(int(end.value.code or 0), output.getvalue())
+from tests.cli.verbs import partition
 
 
 @pytest.fixture(scope="module")

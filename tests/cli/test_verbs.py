@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import partitioner
+from tests.cli.verbs import partition, partition_process
 
 MODEL = """
 import torch
@@ -25,17 +26,12 @@ example_inputs = {"x": torch.ones(1, 3)}
 """
 
 
-def partition(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from partitioner.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and a bundle of it."""
     path = tmp_path_factory.mktemp("cli")
     (path / "model.py").write_text(MODEL)
-    done = partition("build", "model.py", "--set", "scale=3", "--json", cwd=path)
+    done = partition_process("build", "model.py", "--set", "scale=3", "--json", cwd=path)
     assert 0 == done.returncode, done.stderr
     document = json.loads(done.stdout)
     assert str(path / "model.bundle") == document["path"]
@@ -119,9 +115,9 @@ def test_serving_verbs_import_no_torch(folder: Path, tmp_path: Path) -> None:
 # --- exit codes ---------------------------------------------------------------------------------
 
 
-def failing(code: int, *arguments: str, cwd: Path) -> dict[str, Any]:
+def failing(code: int, *arguments: str, cwd: Path, run: Any = partition) -> dict[str, Any]:
     """The error of a failing call; the exit code is the documented one, with and without JSON."""
-    done = partition(*arguments, "--json", cwd=cwd)
+    done = run(*arguments, "--json", cwd=cwd)
     assert code == done.returncode, done.stdout + done.stderr
     error = json.loads(done.stdout)["error"]
     assert code == error["exit_code"]
@@ -146,7 +142,22 @@ def model(folder: Path, name: str, text: str) -> str:
 def test_a_failing_build_says_why_and_leaves_nothing(code: int, text: str, tmp_path: Path) -> None:
     error = failing(code, "build", model(tmp_path, "m.py", text), cwd=tmp_path)
     assert error["advice"]
-    assert ["m.py"] == [path.name for path in tmp_path.iterdir()]
+    assert ["m.py"] == _names(tmp_path)
+
+
+def test_the_exit_codes_of_processes(folder: Path, tmp_path: Path) -> None:
+    text = "def pipeline(x):\n    return x if x.sum() > 0 else -x\n"
+    made = model(tmp_path, "m.py", text)
+    failing(4, "build", made, cwd=tmp_path, run=partition_process)
+    assert ["m.py"] == _names(tmp_path)
+    bundle = str(folder / "model.bundle")
+    failing(11, "run", bundle, cwd=folder, run=partition_process)
+    assert 0 == partition_process("verify", bundle).returncode
+    assert 2 == partition_process("nonsense").returncode
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name != "__pycache__"]
 
 
 def test_usage_input_output_and_bundle_errors(folder: Path, tmp_path: Path) -> None:
@@ -173,7 +184,8 @@ def test_usage_input_output_and_bundle_errors(folder: Path, tmp_path: Path) -> N
 
 
 def test_errors_for_people_go_to_standard_error(tmp_path: Path) -> None:
-    done = partition("run", "nothing.bundle", cwd=tmp_path)
+    done = partition_process("run", "nothing.bundle", cwd=tmp_path)
+    assert 9 == done.returncode
     assert "" == done.stdout
     assert "error: " in done.stderr
     assert "to do: " in done.stderr

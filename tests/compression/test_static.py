@@ -159,12 +159,26 @@ def test_a_compiler_that_dies_is_a_reason() -> None:
         assert trade.reason
 
 
+@pytest.mark.slow
 def test_a_budget_that_nothing_keeps() -> None:
     found = compress(prepared(), {"x": X}, 1e-9, quantize="int8")
     assert {"float"} == {trade.level for trade in found.trades}
     for trade in found.trades:
         assert ["int8-static", "int8", "int8-weights"] == list(trade.tried)
     assert not steps(found.program)
+
+
+@pytest.mark.parametrize("sizes", [[2], pytest.param([1, 2], marks=pytest.mark.slow)])
+def test_buckets_are_calibrated_with_their_rows(sizes: list[int], tmp_path: Path) -> None:
+    """On the examples of one request, repeated as the example inputs are."""
+    found = build(tmp_path / "b", calibration=[{"x": 2 * X}], batch=sizes)
+    for member in found.report.get("members", {"": found.report}).values():
+        assert {"int8-static"} == {trade["level"] for trade in member["compression"]}
+        assert max(member["parity"]["segments"].values()) < 0.01
+    with partitioner.load(found.path) as pipe, torch.no_grad():
+        (actual,) = pipe(x=np.concatenate([X, 2 * X])).values()
+        expected = Blocks().eval()(torch.cat([X, 2 * X])).numpy()
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) <= 0.05
 
 
 @pytest.mark.slow

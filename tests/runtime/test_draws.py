@@ -180,3 +180,38 @@ def test_rows_that_no_repetition_fills_are_zero() -> None:
     source = cast(Drawing, SimpleNamespace(inputs=(), plan=plan))
     (drawn,) = draw_noise(source, 1, {}).values()
     assert [[100, 101], [102, 103], [104, 105], [0, 0], [0, 0]] == drawn.tolist()
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def test_a_row_draws_what_it_would_alone() -> None:
+    noise = InputSpec("noise", spec("float32[3, 2]"), Noise())
+    made = source(
+        {"a": "float32[3, 2]", "b": "float32[2, 3, 1]"},
+        [DrawGroup(1, (normal("a"),)), DrawGroup(2, (normal("b", row=True),))],
+        [noise],
+    )
+    drawn = draws.draw_rows(made, [1, 5, 5], {})
+    check(
+        {
+            "%noise": [[100, 101], [500, 501], [500, 501]],
+            "a": [[102, 103], [502, 503], [502, 503]],
+            "b": [[[104], [504], [504]], [[105], [505], [505]]],
+        },
+        drawn,
+    )
+
+
+def test_given_rows_are_not_drawn() -> None:
+    made = source(
+        {"a": "float32[2, 1]", "b": "float32[2, 1]"}, [DrawGroup(1, (normal("a"), normal("b")))]
+    )
+    given = {"a": np.array([[7], [8]], np.float32), "other": np.zeros(3)}
+    check({"a": [[7], [8]], "b": [[100], [200]]}, draws.draw_rows(made, [1, 2], given))
+
+
+def test_given_rows_have_the_shape_of_the_bucket() -> None:
+    made = source({"a": "float32[2, 1]"}, [DrawGroup(1, (normal("a"),))])
+    with pytest.raises(InputError, match="the noise 'a'"):
+        draws.draw_rows(made, [1, 2], {"a": np.zeros((1, 1), np.float32)})

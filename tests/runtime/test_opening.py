@@ -80,7 +80,7 @@ def test_loading_begins_before_all_has_arrived(
     # The last blob is held back until the first has been asked for and had.
     had = threading.Event()
     real = Cache.ensure
-    wait_for = remote._Fetcher.wait_for
+    wait_for = remote.Fetcher.wait_for
 
     def ensure(self: Cache, store: Any, blob: Any, verify: Any, **options: Any) -> Path:
         if blob.size == ONE.nbytes:
@@ -93,7 +93,7 @@ def test_loading_begins_before_all_has_arrived(
             had.set()
 
     monkeypatch.setattr(Cache, "ensure", ensure)
-    monkeypatch.setattr(remote._Fetcher, "wait_for", waited)
+    monkeypatch.setattr(remote.Fetcher, "wait_for", waited)
     assert [4.0, 4.0] == result(address)
 
 

@@ -1,0 +1,68 @@
+"""Whether what a manifest says of rows is so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from partitioner.artifacts.faults import damaged, shown
+from partitioner.specs import Noise, TensorSpec
+
+if TYPE_CHECKING:
+    from partitioner.artifacts.manifest import Batch, Manifest
+
+__all__ = ["validate_batch"]
+
+
+def validate_batch(manifest: Manifest) -> None:
+    """Check that each input, output and draw that is said to have rows has them.
+
+    Raises:
+        BundleError: says which has not.
+    """
+    batch = manifest.batch
+    if batch is None:
+        return
+    if batch.rows < 1:
+        raise damaged(f"a bucket has {batch.rows} rows")
+    _check_inputs(manifest, batch)
+    _check_outputs(manifest, batch)
+    if batch.rows > 1:
+        _check_draws(manifest, batch)
+
+
+def _check_draws(manifest: Manifest, batch: Batch) -> None:
+    # A bucket of one row draws as a request does, whatever the shapes.
+    noise = {spec.name for spec in manifest.inputs if isinstance(spec.how, Noise)}
+    if not noise <= set(batch.inputs):
+        raise damaged("noise inputs are not said to have rows")
+    for group in manifest.plan.draws:
+        for draw in group.draws:
+            spec = manifest.plan.values[draw.value]
+            _check_rows(batch, spec, int(draw.row), f"the draw {draw.value!r}")
+
+
+def _check_inputs(manifest: Manifest, batch: Batch) -> None:
+    specs = {spec.name: spec for spec in manifest.inputs}
+    if len(set(batch.inputs)) < len(batch.inputs):
+        raise damaged("an input is said to have rows twice")
+    for name in batch.inputs:
+        if name not in specs:
+            raise damaged(f"{shown(name)} is said to have rows, but is no input")
+        _check_rows(batch, specs[name].tensor, 0, f"input {name!r}")
+
+
+def _check_outputs(manifest: Manifest, batch: Batch) -> None:
+    for name in batch.stacked:
+        if name not in manifest.outputs:
+            raise damaged(f"{shown(name)} is said to have rows, but is no output")
+        _check_rows(batch, manifest.outputs[name], 0, f"output {name!r}")
+    for name in batch.listed:
+        rows = [f"{name}.{row}" for row in range(batch.rows)]
+        single = batch.rows == 1 and name in manifest.outputs
+        if not single and not all(row in manifest.outputs for row in rows):
+            raise damaged(f"the rows of {shown(name)} are not all outputs")
+
+
+def _check_rows(batch: Batch, spec: TensorSpec, axis: int, what: str) -> None:
+    if spec.shape[axis : axis + 1] != (batch.rows,):
+        raise damaged(f"{what} is said to have {batch.rows} rows, but is {spec}")

@@ -1,0 +1,215 @@
+"""The later phases of a build of one member: compile, then parity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from partitioner.artifacts.manifest import Artifact, ConstantRef, ParitySample, Tolerance
+from partitioner.artifacts.writer import BundleWriter
+from partitioner.backends import find_backend
+from partitioner.backends.base import CompileOptions
+from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
+from partitioner.batching import Bucket, with_rows
+from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.compiling import Compilation, SegmentCompiler, moved
+from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
+from partitioner.parity import (
+    Checked,
+    check_outputs,
+    check_segments,
+    keep_evidence,
+    write_sample,
+)
+from partitioner.phases import Phases
+from partitioner.plan import Plan
+from partitioner.planning.plan import Planned
+from partitioner.program import Program
+from partitioner.row_parity import check_row, last_row
+from partitioner.runtime.runner import Run
+from partitioner.runtime.schedule import schedule
+from partitioner.specs import Noise
+from partitioner.weights import Known, MappedBlobs, lay_out
+
+__all__ = ["Job"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Job:
+    """What the later phases of one build share.
+
+    Attributes:
+        module: of the build.
+        bucket: its example inputs, with what is a row of what.
+        prepared: what is compiled; :meth:`compile` replaces it where backends changed.
+        writer: of the bundle.
+        mapped: its weights, mapped.
+        known: weights that earlier members have written.
+    """
+
+    module: Any
+    bucket: Bucket
+    prepared: Prepared
+    writer: BundleWriter
+    mapped: MappedBlobs
+    known: Known
+
+    @property
+    def program(self) -> Program:
+        return self.prepared.program
+
+    @property
+    def planned(self) -> Planned:
+        return self.prepared.planned
+
+    def compile(self, options: CompileOptions, phase: Phases) -> Compilation:
+        """Write the weights, then compile every segment."""
+        prepared = self.prepared
+        compiler = SegmentCompiler(
+            prepared.target, prepared.judges, prepared.compilers, self.writer
+        )
+        constants = self.program.constants
+        outside = compiler.outside(self.planned, constants)
+        layout = lay_out(constants, outside, self.writer, self.known)
+        self._map_weights(layout)
+        done = compiler.compile(self.planned, constants, layout, options, phase.tell)
+        self.prepared = moved(prepared, done.backends)
+        return done
+
+    def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:
+        """Read the weights from their blobs from now on, so that folded copies can go."""
+        for name, ref in layout.items():
+            tensor = self.mapped.tensor(ref, self.program.constants[name])
+            self.program.constants[name] = tensor
+            self.known.add(name, self.writer.blobs[ref.blob], ref, tensor)
+
+    def write_constants(self, case: Case) -> dict[str, ConstantRef]:
+        """Tables and initial values: the constants that the plan itself reads."""
+        names = self.planned.constants
+        tensors = {name: case.tensors[value] for value, name in names.items()}
+        layout = lay_out(tensors, tensors, self.writer)
+        return {value: layout[name] for value, name in names.items()}
+
+    # --- parity ---
+
+    def check(
+        self, artifacts: Mapping[str, Artifact], tolerance: Tolerance
+    ) -> tuple[list[ParitySample | None], dict[str, Any]]:
+        """Segments against torch, then the whole of every variant against the eager pipeline."""
+        evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
+        cases = self.prepared.cases
+        executables: dict[str, Executable] = {}
+        samples: list[ParitySample | None] = []
+        errors: dict[str, Any] = {}
+        try:
+            for case in cases:
+                given, values = example_request(self.prepared, case, self.bucket.example_inputs)
+                drawn = self._drawn(case, values)
+                expected = self._run_eager(case, self.bucket.example_inputs, given, drawn)
+                if not samples:
+                    self._check_last_row(case, given, drawn, expected, tolerance)
+                executables = executables or self._load(artifacts)
+                checked = Checked()
+                if not samples:
+                    checked = check_segments(
+                        self.planned,
+                        self.program.constants,
+                        executables,
+                        values,
+                        tolerance,
+                        evidence,
+                        self.mapped.release,
+                    )
+                    errors["segments"] = checked.errors
+                actual = Run(executables, schedule(case.plan), values).run()
+                found = self._compare(expected, actual, case.plan, tolerance, evidence)
+                errors.setdefault("outputs", found[1])
+                if len(cases) > 1:
+                    errors.setdefault("variants", []).append({**case.choice, "outputs": found[1]})
+                kept = {n: a for n, a in given.items() if self._is_kept(n)}
+                samples.append(
+                    write_sample(self.writer, PARITY_SEED, kept, found[0], checked, tolerance)
+                )
+        finally:
+            for executable in executables.values():
+                executable.close()
+        return samples, errors
+
+    def _compare(
+        self,
+        expected: Mapping[str, Array],
+        actual: Mapping[str, Array],
+        plan: Plan,
+        tolerance: Tolerance,
+        evidence: Any,
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        inexact = {n for n, v in plan.outputs.items() if None in plan.values[v].shape}
+        return check_outputs(expected, actual, inexact, tolerance, evidence)
+
+    def _is_kept(self, name: str) -> bool:
+        drawn = {s.name for s in self.program.inputs if isinstance(s.how, Noise)}
+        return name not in drawn and name in self.planned.plan.inputs
+
+    def _check_last_row(
+        self,
+        case: Case,
+        given: Mapping[str, Array],
+        drawn: Mapping[str, Array],
+        expected: Mapping[str, Array],
+        tolerance: Tolerance,
+    ) -> None:
+        """Whether the eager pipeline gives a row of a bucket what it gives it alone."""
+        batch = self.bucket.batch
+        if batch is None or batch.rows == 1:
+            return
+        alone = self._run_eager(
+            case,
+            with_rows(self.bucket.example_inputs, batch.inputs, 1),
+            {n: a[-1:] if n in batch.inputs else a for n, a in given.items()},
+            last_row(drawn, case.draws),
+        )
+        check_row(batch, expected, alone, tolerance)
+
+    def _drawn(self, case: Case, values: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            draw.placeholder: values[own.value]
+            for sequence, group in zip(case.draws, case.plan.draws, strict=True)
+            for draw, own in zip(sequence.draws, group.draws, strict=True)
+        }
+
+    def _run_eager(
+        self,
+        case: Case,
+        example_inputs: Mapping[str, Any],
+        given: Mapping[str, Array],
+        drawn: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        return run_eager(
+            self.module,
+            example_inputs,
+            options=case.options,
+            values=given,
+            drawn=drawn_in_order(case.draws, drawn),
+        )
+
+    def _load(self, artifacts: Mapping[str, Artifact]) -> dict[str, Executable]:
+        # Low memory: the eager pipeline's weights are still there.
+        device = DeviceOptions(
+            memory="low", host_ops=tuple(self.program.host_ops.values()), cache=False
+        )
+        loaded: dict[str, Executable] = {}
+        for name, artifact in artifacts.items():
+            files = ArtifactFiles(
+                graph=self.writer.blob_path(artifact.graph) if artifact.graph else None,
+                blobs_dir=self.writer.blobs_dir,
+                weights=tuple(self.writer.blob_path(w) for w in artifact.weights),
+                options=artifact.options,
+                info=self.planned.plan.segments[name],
+            )
+            loaded[name] = find_backend(artifact.backend).make_executor().load(files, device)
+        return loaded

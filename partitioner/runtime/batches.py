@@ -1,0 +1,212 @@
+"""A bundle with buckets: one pipeline over several, each for so many requests at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+
+from partitioner.errors import InputError
+from partitioner.runtime.events import Callback, Observer
+from partitioner.runtime.gate import Gate
+from partitioner.runtime.inputs import check_names, merged
+from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
+from partitioner.runtime.seeds import Seeds, seeds_of
+from partitioner.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from partitioner.artifacts.manifest import Batch, Manifest
+    from partitioner.runtime.pipeline import Pipeline
+
+__all__ = ["BatchedPipeline"]
+
+Array = np.ndarray[Any, Any]
+
+
+class BatchedPipeline:
+    """A loaded bundle with buckets, made by :func:`partitioner.load`. Thread-safe.
+
+    A call serves any number of requests, a row each. They go to the smallest bucket that holds
+    them, which is filled up with repeats of the last one; more than the largest bucket holds are
+    served by several calls. A row's result is what it would be alone, its random numbers included.
+
+    Buckets but the first are loaded when they are first needed: each keeps what its backends make
+    of the weights, the mapped weights themselves are shared.
+
+    Args:
+        loaders: batch size -> loads the bucket of that size.
+        at_once: load all of them now.
+
+    Attributes:
+        manifest: of the smallest bucket.
+        digest: the bundle's identity.
+        batch_sizes: of the buckets, in rising order.
+        inputs: name -> declared tensor; the dimension ``batch`` is any number of rows.
+        outputs: likewise; those that give a list for several rows as they are for one.
+        variants, choice: as of :class:`Pipeline`; the same for all buckets.
+        labels: those that all buckets have.
+    """
+
+    def __init__(
+        self, loaders: Mapping[int, Callable[[], Pipeline]], *, at_once: bool = False
+    ) -> None:
+        self._loaders = dict(sorted(loaders.items()))
+        self._buckets: dict[int, Pipeline] = {}
+        self._loading = threading.Lock()
+        self.batch_sizes = tuple(self._loaders)
+        first = self._bucket(self.batch_sizes[0])
+        try:
+            for size in self.batch_sizes if at_once else ():
+                self._bucket(size)
+        except BaseException:
+            self._close_buckets()
+            raise
+        self.digest = first.digest
+        self.manifest: Manifest = first.manifest
+        self.variants, self.choice = first.variants, first.choice
+        self.labels = {name: text for name, text in first.labels.items() if name != "batch"}
+        self._batch = _batch_of(first)
+        self.inputs: dict[str, TensorSpec] = {
+            name: with_batch(spec) if name in self._batch.inputs else spec
+            for name, spec in first.inputs.items()
+        }
+        self.outputs: dict[str, TensorSpec] = _outputs(first)
+        self._gate = Gate(f"{first.manifest.name} {self.digest[:19]}")
+
+    def __call__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        /,
+        *,
+        seed: Seeds = None,
+        callback: Callback | None = None,
+        noise: Any = None,
+        observe: Observer | None = None,
+        **inputs: Any,
+    ) -> dict[str, Any]:
+        """Serve one request, or several.
+
+        Args:
+            given, callback, observe: as of :class:`Pipeline`; several calls of buckets tell of
+                their trips and segments one after the other.
+            seed: of each row, in a list; or of all of them, so that equal rows give equal results;
+                None for fresh ones.
+            noise: as of :class:`Pipeline`, where the requests are just as many as a bucket holds.
+            inputs: by name: a list with an item for each request, or an array with as many rows;
+                what has one row serves all requests.
+
+        Returns:
+            output name -> array with a row for each request. Where each row's result has its own
+            size, a list of arrays; the array alone, if one request was given and no list.
+
+        Raises:
+            as :class:`Pipeline`.
+        """
+        with self._gate.request():
+            given = merged(self.inputs, given or {}, inputs, noise)
+            options = {name for variant in self.variants for name in variant}
+            check_names(self.manifest.inputs, {n: v for n, v in given.items() if n not in options})
+            rowed = [s for s in self.manifest.inputs if s.name in self._batch.inputs]
+            rows = gather(rowed, given, seed)
+            seeds = seeds_of(seed, rows.count)
+            calls = list(parts(rows.count, self.batch_sizes))
+            replaced = _replaced(noise, calls)
+            results = [
+                (part, *self._run(part, rows, given, seeds, callback, observe, replaced))
+                for part in calls
+            ]
+            return join(results, several=rows.several)
+
+    def close(self) -> None:
+        """As of :class:`Pipeline`, for all buckets."""
+        if self._gate.close():
+            self._close_buckets()
+
+    def _close_buckets(self) -> None:
+        for bucket in self._buckets.values():
+            bucket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}: {spec}" for name, spec in self.inputs.items())
+        outputs = ", ".join(f"{name}: {spec}" for name, spec in self.outputs.items())
+        state = " closed" if self._gate.closed else ""
+        sizes = ", ".join(map(str, self.batch_sizes))
+        return (
+            f"<BatchedPipeline{state} {self.manifest.name} {self.digest[:19]} batches {sizes} "
+            f"({inputs}) -> ({outputs})>"
+        )
+
+    def _run(
+        self,
+        part: Part,
+        rows: Rows,
+        given: Mapping[str, Any],
+        seeds: Sequence[int],
+        callback: Callback | None,
+        observe: Observer | None,
+        noise: Mapping[str, Array] | None,
+    ) -> tuple[Batch, dict[str, Array]]:
+        bucket = self._bucket(part.size)
+        places = part.places
+        whole = len(places) == rows.count
+        own = {n: a if whole else a[places] for n, a in rows.arrays.items()}
+        outputs = bucket(
+            {**given, **own},
+            seed=[seeds[place] for place in places],
+            callback=callback,
+            observe=observe,
+            noise=noise,
+        )
+        return _batch_of(bucket), outputs
+
+    def _bucket(self, size: int) -> Pipeline:
+        bucket = self._buckets.get(size)
+        if bucket is None:
+            with self._loading:
+                bucket = self._buckets.get(size)
+                if bucket is None:
+                    bucket = self._buckets[size] = self._loaders[size]()
+        return bucket
+
+
+def _batch_of(bucket: Pipeline) -> Batch:
+    batch = bucket.manifest.batch
+    assert batch is not None
+    return batch
+
+
+def _outputs(bucket: Pipeline) -> dict[str, TensorSpec]:
+    batch, outputs = _batch_of(bucket), dict[str, TensorSpec]()
+    for name, spec in bucket.outputs.items():
+        if name in batch.stacked:
+            outputs[name] = with_batch(spec)
+            continue
+        head, _, tail = name.rpartition(".")
+        listed = tail.isdigit() and head in batch.listed
+        outputs.setdefault(head if listed else name, spec)
+    return outputs
+
+
+def _replaced(noise: Any, calls: Sequence[Part]) -> Mapping[str, Array] | None:
+    if not isinstance(noise, Mapping):
+        return None
+    if len(calls) > 1 or calls[0].count < calls[0].size:
+        raise InputError(
+            "noise is given by value for requests that do not fill one bucket",
+            advice="give as many requests as a bucket holds, or seeds",
+        )
+    return cast("Mapping[str, Array]", noise)
