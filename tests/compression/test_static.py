@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -17,6 +19,8 @@ import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.base import CompileOptions
 from partitioner.backends.openvino.quantise import quantise
+from partitioner.cli.bisect import command as bisect_verb
+from partitioner.cli.build import command as build_verb
 from partitioner.compressing import compress
 from partitioner.compression.rewrite import STATIC, compressed
 from partitioner.compression.static import LARGEST, StaticProduct, merged
@@ -145,6 +149,24 @@ def test_a_backend_that_cannot_keeps_more(tmp_path: Path) -> None:
         assert "int8" == trade["level"]
         assert "the backend 'onnx' quantises weights only" == trade["reason"]
         assert "int8-static" not in trade["tried"]
+
+
+@pytest.mark.slow
+def test_a_bucket_is_bisected_as_it_was_built(tmp_path: Path) -> None:
+    """By the verbs, which read the calibration inputs from the model file."""
+    model, path = tmp_path / "model.py", str(tmp_path / "b")
+    model.write_text(
+        "from tests.compression.test_static import Blocks, X\n"
+        "pipeline, example_inputs = Blocks(), {'x': X}\n"
+        "calibration_inputs = [{'x': 3 * X}]\n"
+    )
+    wanted = ["--backends", "openvino,host", "--quantize", "int8", "--accuracy-budget", "0.05"]
+    arguments = [str(model), "-o", path, "--batch", "2", *wanted]
+    made = CliRunner().invoke(build_verb, arguments, catch_exceptions=False)
+    assert 0 == made.exit_code, made.output
+    assert "int8-static" in made.output
+    found = CliRunner().invoke(bisect_verb, [path, str(model), "--json"], catch_exceptions=False)
+    assert "healthy" == json.loads(found.stdout)["kind"]
 
 
 def prepared() -> Prepared:
