@@ -85,6 +85,8 @@ class DeviceOptions:
         pinning: tie worker threads to CPUs. Good where the process has its CPUs for itself, bad
             where several share them.
         cache: whether a backend may keep what it compiles on this host, for the next load.
+        mixed: whether segments of several backends take turns: the threads of one must not keep
+            CPUs busy while another computes.
     """
 
     threads: int | None = None
@@ -93,6 +95,7 @@ class DeviceOptions:
     mode: Mode = "latency"
     pinning: bool = False
     cache: bool = True
+    mixed: bool = False
 
 
 def place_of(info: SegmentInfo) -> str:

@@ -134,6 +134,12 @@ class Bucket:
         """How many requests it serves at once."""
         return 1 if self.batch is None else self.batch.rows
 
+    def filled(self, examples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Other examples of the pipeline with these rows, as :func:`with_rows` makes them."""
+        if self.batch is None:
+            return list(examples)
+        return [with_rows(one, self.batch.inputs, self.batch.rows) for one in examples]
+
 
 def make_buckets(
     captured: Callable[[Mapping[str, Any]], Sequence[Captured]],

@@ -32,8 +32,9 @@ from partitioner.backends import find_backend
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.compressing import compress
 from partitioner.errors import ModelError, ParityError, PassError
-from partitioner.frontend import Prepared, compress, prepare, tune_as
+from partitioner.frontend import Prepared, prepare, tune_as
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
@@ -59,7 +60,14 @@ __all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
 Array = npt.NDArray[Any]
 
 #: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = ("passes", "target", "accuracy_budget", "placement", "backend_options")
+_OWN_OPTIONS = (
+    "passes",
+    "target",
+    "accuracy_budget",
+    "quantize",
+    "placement",
+    "backend_options",
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ def bisect_bundle(
     stages: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     host_ops: Iterable[HostOp] = (),
+    calibration: Sequence[Mapping[str, Any]] = (),
     target_files: Sequence[str | os.PathLike[str]] = (),
     seed: int = 0,
 ) -> Finding:
@@ -128,6 +137,7 @@ def bisect_bundle(
     Args:
         pipeline, example_inputs, inputs, stages, options: those of the build.
         host_ops: host ops that are not installed.
+        calibration: the build's, where it quantised.
         target_files: files of targets, if the build's was one of them.
         seed: of the noise, for a bundle without a parity sample.
 
@@ -154,10 +164,16 @@ def bisect_bundle(
             passes=str(manifest.options.get("passes", DEFAULT)),
             observers=[_checking(example_inputs, sample.seed if sample else seed)],
         )
+        # Noise is drawn for each row, as in the build.
+        prepared = replace(prepared, rows=manifest.batch.rows if manifest.batch else 1)
         prepared = tune_as(prepared, recipe.measured)
         budget = manifest.options.get("accuracy_budget")
         if isinstance(budget, int | float):
-            prepared = compress(prepared, example_inputs, budget)
+            quantize = manifest.options.get("quantize")
+            examples = calibration if quantize else ()
+            prepared = compress(
+                prepared, example_inputs, budget, quantize=quantize, calibration=examples
+            )
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
     target, captured = prepared.target, prepared.captured.program

@@ -17,10 +17,8 @@ from typing import Any
 import numpy.typing as npt
 
 from partitioner.artifacts.manifest import (
-    Artifact,
     Manifest,
     ParitySample,
-    Tolerance,
 )
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backendoptions import BackendOptions, check_options, check_stages
@@ -32,21 +30,19 @@ from partitioner.caching.cache import CompileCache
 from partitioner.caching.options import CacheOptions
 from partitioner.caching.parity import check_parity
 from partitioner.caching.parity_key import parity_key
-from partitioner.capture import Captured
-from partitioner.capture.stages import find_modules
+from partitioner.choices import check_variants
+from partitioner.compressing import check_quantize, complete, compress
 from partitioner.frontend import (
-    capture_variants,
-    compress,
     prepare,
     require_backends,
     targets_of,
 )
 from partitioner.frontend import tune as tune_plan
 from partitioner.job import Job
-from partitioner.passes.pipeline import DEFAULT, Observer, dump_to
+from partitioner.passes.pipeline import DEFAULT
 from partitioner.phases import Phases, Progress, working_directory
 from partitioner.planning.overrides import Overrides
-from partitioner.precision import Precision, check_limits, hint_for, tolerance_of
+from partitioner.precision import Precision, check_limits, hint_for
 from partitioner.provenance import attested
 from partitioner.provenance.source import source_file
 from partitioner.recording import (
@@ -59,6 +55,7 @@ from partitioner.recording import (
     variants_of,
 )
 from partitioner.requirements import requirements_of
+from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
@@ -110,6 +107,8 @@ def build(
     precision: Precision | None = None,
     tune: bool = False,
     accuracy_budget: float | None = None,
+    quantize: str | None = None,
+    calibration: Sequence[Mapping[str, Any]] = (),
     parity: bool = True,
     tolerance: float | None = None,
     dump_passes: str | os.PathLike[str] | None = None,
@@ -153,6 +152,9 @@ def build(
             of by estimates. Measurements are kept in the host's cache directory.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
+        quantize: ``int8`` to compute products in 8 bits where a backend can (``openvino``), within
+            the accuracy budget; segments that break it keep more.
+        calibration: more example inputs, for the ranges that quantisation finds.
         parity: compare the bundle with the eager pipeline; without it the bundle has no sample.
         tolerance: relative, instead of the target's.
         dump_passes: a directory for the program before and after each pass, as text.
@@ -185,11 +187,13 @@ def build(
         require_backends(hardware, deferred=defer_compile)
     check_options(backend_options or {}, targets)
     check_limits(accuracy_budget, tolerance)
+    check_quantize(quantize, accuracy_budget, len(calibration))
     label = name or label_of(module)
     check_labels(label, version)
+    check_variants([dict(choice) for choice in variants] or [{}], example_inputs)
     compiled = CompileCache.open(cache or CacheOptions.from_environment(), label)
     phase = Phases(progress)
-    settings = _Settings(
+    settings = Settings(
         module,
         example_inputs,
         prepare_with={
@@ -206,6 +210,8 @@ def build(
         version=version,
         tune=tune,
         accuracy_budget=accuracy_budget,
+        quantize=quantize,
+        calibration=complete(example_inputs, calibration),
         parity=parity,
         tolerance=tolerance,
         dump_passes=None if dump_passes is None else Path(dump_passes),
@@ -244,70 +250,7 @@ def build(
     return BuildResult(writer.path, digest, report)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What a build was asked for, but the targets. Fields as the arguments of :func:`build`.
-
-    Attributes:
-        prepare_with: arguments of :func:`prepare`.
-        label: the name.
-        cache: what other builds have compiled; None for none.
-        several: whether there are several targets.
-    """
-
-    module: Any
-    example_inputs: Mapping[str, Any]
-    prepare_with: Mapping[str, Any]
-    label: str
-    version: str
-    tune: bool
-    accuracy_budget: float | None
-    parity: bool
-    tolerance: float | None
-    dump_passes: Path | None
-    timeout_s: float
-    memory_bytes: int | None
-    log: Path | None
-    cache: CompileCache | None
-    source: Path | None
-    several: bool
-    backend_options: BackendOptions
-    defer_compile: bool
-
-    @property
-    def recorded_options(self) -> dict[str, Any]:
-        """What the manifest's options say of backends' compilers, if anything."""
-        return {"backend_options": self.backend_options} if self.backend_options else {}
-
-    @property
-    def precision(self) -> Precision | None:
-        return self.prepare_with["precision"]
-
-    @property
-    def kinds(self) -> set[type]:
-        """The classes of the pipeline and its stages."""
-        return {type(self.module), *map(type, find_modules(self.module).values())}
-
-    def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
-        """How far results may be off: as asked for, else by the target and what rounds."""
-        # Of what the segments compute in, which may be less than what was asked for.
-        computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
-        rounding = max(tolerance_of(self.precision), self.accuracy_budget or 0.0, *computed)
-        allowed = max(target.relative, rounding)
-        return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
-
-    def dump_for(self, member: str) -> list[Observer]:
-        """What writes the program after each pass, if that is wanted."""
-        return [] if self.dump_passes is None else [dump_to(self.dump_passes / member)]
-
-    def capture(self, example_inputs: Mapping[str, Any]) -> list[Captured]:
-        """The pipeline, captured on example inputs; each variant of it."""
-        wanted = {name: self.prepare_with[name] for name in ("inputs", "stages")}
-        options, variants = self.prepare_with["options"], self.prepare_with["variants"]
-        return capture_variants(self.module, example_inputs, options, variants, **wanted)
-
-
-def _label(target: Target, bucket: Bucket, settings: _Settings, sizes: int) -> str:
+def _label(target: Target, bucket: Bucket, settings: Settings, sizes: int) -> str:
     """What tells a member from the others; nothing if there is but one."""
     parts = [target.name] if settings.several else []
     parts += [f"batch={bucket.rows}"] if sizes > 1 else []
@@ -315,7 +258,7 @@ def _label(target: Target, bucket: Bucket, settings: _Settings, sizes: int) -> s
 
 
 def _add_member(
-    settings: _Settings,
+    settings: Settings,
     hardware: Target,
     bucket: Bucket,
     writer: BundleWriter,
@@ -348,7 +291,16 @@ def _add_member(
                 prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
         if settings.accuracy_budget is not None:
             with phase("compress"):
-                prepared = compress(prepared, example_inputs, settings.accuracy_budget)
+                prepared = compress(
+                    prepared,
+                    example_inputs,
+                    settings.accuracy_budget,
+                    quantize=settings.quantize,
+                    calibration=bucket.filled(settings.calibration),
+                    timeout_s=settings.timeout_s,
+                    memory_bytes=settings.memory_bytes,
+                    log=settings.log,
+                )
         compile_options = CompileOptions(
             workdir,
             writer.blobs_dir,
@@ -405,6 +357,7 @@ def _add_member(
                     "placement": prepared.recipe,
                     "accuracy_budget": settings.accuracy_budget,
                     **settings.recorded_options,
+                    "quantize": settings.quantize,
                 },
                 report=report,
                 variants=(

@@ -15,9 +15,10 @@ import torch
 from partitioner.backends import find_backend
 from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
-from partitioner.capture import Captured, capture
+from partitioner.capture import Captured
 from partitioner.capture.structure import named_tensors
-from partitioner.compression.search import Trade, find_levels
+from partitioner.choices import capture_variants, check_variants, choice_text, settings_of
+from partitioner.compression.search import Trade
 from partitioner.errors import ModelError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
@@ -52,18 +53,15 @@ from partitioner.variants import (
     lengthen_tables,
     longest_loop,
     merge,
-    trips_of,
-    with_trips,
 )
 
 __all__ = [
     "PARITY_SEED",
     "Case",
     "Prepared",
-    "capture_variants",
-    "compress",
     "example_request",
     "prepare",
+    "replanned",
     "require_backends",
     "target_of",
     "targets_of",
@@ -207,8 +205,8 @@ def prepare(
     hardware = target_of(target, backends)
     sequence = parse_pipeline(for_target(passes, hardware, precision))
     choices = [dict(variant) for variant in variants] or [{}]
-    _check_variants(choices, example_inputs)
-    settings = _settings(options, choices)
+    check_variants(choices, example_inputs)
+    settings = settings_of(options, choices)
     with phase("capture"):
         captures = captures or capture_variants(
             pipeline, example_inputs, options, choices, inputs=inputs, stages=stages
@@ -228,32 +226,6 @@ def prepare(
     planned = replace(planned, plan=cases[0].plan)
     text = format_pipeline(sequence)
     return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
-
-
-def capture_variants(
-    pipeline: Any,
-    example_inputs: Mapping[str, Any],
-    options: Mapping[str, Any] | None,
-    variants: Sequence[Mapping[str, Any]],
-    *,
-    inputs: Mapping[str, Image | Noise] | None = None,
-    stages: Mapping[str, str] | None = None,
-) -> list[Captured]:
-    """Capture a pipeline with the options of each variant, or once without any.
-
-    Raises:
-        as :func:`partitioner.capture.capture`.
-    """
-    return [
-        capture(pipeline, example_inputs, options=setting, inputs=inputs, stages=stages)
-        for setting in _settings(options, variants or [{}])
-    ]
-
-
-def _settings(
-    options: Mapping[str, Any] | None, variants: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    return [{**(options or {}), **choice} for choice in variants]
 
 
 def tune(
@@ -277,7 +249,7 @@ def tune(
         timeout_s=timeout_s,
         progress=progress,
     )
-    return _replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
+    return replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
 
 
 def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
@@ -292,10 +264,10 @@ def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
     if [(p.graph, len(p.part.nodes)) for p in pieces] != [(t.graph, t.nodes) for t in measured]:
         raise ModelError("the measurements in the bundle are not of this pipeline")
     scale = scale_of(pieces, measured)
-    return _replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
+    return replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
 
 
-def _replanned(prepared: Prepared, merged: Merged) -> Prepared:
+def replanned(prepared: Prepared, merged: Merged) -> Prepared:
     """Another plan, of a program that is another, or is placed in another way."""
     planned = make_plan(merged.program, prepared.target, prepared.judges, prepared.scale)
     old = prepared.cases
@@ -357,39 +329,8 @@ def require_backends(target: Target, *, deferred: bool = False) -> None:
         )
 
 
-def compress(prepared: Prepared, example_inputs: Mapping[str, Any], budget: float) -> Prepared:
-    """The same pipeline with compressed weights, within an accuracy budget.
-
-    Args:
-        budget: relative error that outputs, and results of segments, may have on the examples.
-
-    Raises:
-        UsageError: no backend of the target takes compressed weights.
-        MissingDependencyError: NNCF is not installed.
-    """
-    able = {name for name, one in prepared.compilers.items() if getattr(one, "compresses", False)}
-    if not able:
-        raise UsageError(
-            f"no backend of the target {prepared.target.name!r} takes compressed weights",
-            advice="build without an accuracy budget",
-        )
-    case, merged = prepared.cases[0], prepared.merged
-    _, values = example_request(prepared, case, example_inputs)
-    # What is run is the first variant.
-    first = with_trips(merged.program, merged.variations[0].trips)
-    inputs = placeholder_values(case.captured.program, example_inputs, PARITY_SEED)
-    given = {name: inputs[name] for name in _placeholders(first)}
-    found, trades = find_levels(first, prepared.planned, values, given, able.__contains__, budget)
-    program = with_trips(found, trips_of(merged.program))
-    return _replanned(replace(prepared, trades=tuple(trades)), replace(merged, program=program))
-
-
-def _placeholders(program: Program) -> set[str]:
-    return {str(n.target) for n in program.main.nodes if n.op == "placeholder"}
-
-
 def example_request(
-    prepared: Prepared, case: Case, example_inputs: Mapping[str, Any]
+    prepared: Prepared, case: Case, example_inputs: Mapping[str, Any], seed: int = PARITY_SEED
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The example inputs by name, and all values that exist before a plan's first step, by id."""
     given = {
@@ -400,9 +341,9 @@ def example_request(
     values |= {v: t.detach().contiguous().numpy() for v, t in case.tensors.items()}
     drawn = _Drawn(prepared.program.inputs, case.plan)
     if prepared.rows == 1:
-        noise = draw_noise(drawn, PARITY_SEED, {})
+        noise = draw_noise(drawn, seed, {})
     else:
-        noise = draw_rows(drawn, parity_seeds(PARITY_SEED, prepared.rows), {})
+        noise = draw_rows(drawn, parity_seeds(seed, prepared.rows), {})
     # Noise inputs are drawn, not taken from the examples: so the runtime's way is compared.
     values |= noise
     for name, value in case.plan.inputs.items():
@@ -464,38 +405,3 @@ def _cases(
         check_buffers(plan, plan_buffers(plan))
         cases.append(Case(choice, setting, captured, plan, trips, tensors))
     return tuple(cases)
-
-
-# --- variants -----------------------------------------------------------------------------------
-
-
-def choice_text(choice: Mapping[str, Any]) -> str:
-    """Options as the command line takes them: ``steps=5,scale=1.5``."""
-    return ",".join(f"{name}={value}" for name, value in choice.items())
-
-
-def _check_variants(
-    choices: Sequence[Mapping[str, Any]], example_inputs: Mapping[str, Any]
-) -> None:
-    for choice in choices:
-        if choice.keys() != choices[0].keys():
-            raise UsageError(
-                f"variants name the options {list(choices[0])} and {list(choice)}",
-                advice="give each variant the same options",
-            )
-        tensors = [n for n in choice if isinstance(example_inputs.get(n), torch.Tensor)]
-        if tensors:
-            raise UsageError(
-                f"{tensors[0]!r} is an input, so it cannot tell variants apart",
-                advice="name options that are fixed when the pipeline is captured, such as steps",
-            )
-        for name, value in choice.items():
-            if not (value is None or isinstance(value, bool | int | float | str)):
-                raise UsageError(
-                    f"the variant's {name} is a {type(value).__name__}",
-                    advice="give a number, a text, true or false",
-                )
-        if sum(choice == other for other in choices) > 1:
-            raise UsageError(
-                f"the variant {choice_text(choice)} is given twice", advice="leave one out"
-            )

@@ -40,6 +40,7 @@ class LoadedModel:
         stages: stage name -> attribute path.
         options: non-tensor arguments that are fixed at build, from ``--set``.
         name: of the file or module, a default for the bundle's name.
+        calibration_inputs: more examples, for quantisation.
         batched: the inputs that have a row for each request; None if the file does not say.
         file: what was loaded; None for a module without one.
     """
@@ -50,6 +51,7 @@ class LoadedModel:
     stages: dict[str, str]
     options: dict[str, Any]
     name: str
+    calibration_inputs: tuple[dict[str, Any], ...] = ()
     batched: tuple[str, ...] | None = None
     file: Path | None = None
 
@@ -103,6 +105,7 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         example = _mapping(module, "example_inputs", settings, reference)
         inputs = _mapping(module, "inputs", settings, reference, optional=True)
         stages = _mapping(module, "stages", settings, reference, optional=True)
+        calibration = _examples(module, "calibration_inputs", settings, reference)
         batched = _names(module, "batched", reference)
     taken = _parameters(found) if factory else set[str]()
     for function in (getattr(module, "example_inputs", None), getattr(module, "inputs", None)):
@@ -110,7 +113,9 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
     options = {k: v for k, v in settings.items() if k not in taken}
     _check_arguments(pipeline, example, options, taken, reference)
     file = None if module.__file__ is None else Path(module.__file__)
-    return LoadedModel(pipeline, example, inputs, stages, options, source.stem, batched, file)
+    return LoadedModel(
+        pipeline, example, inputs, stages, options, source.stem, calibration, batched, file
+    )
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -254,6 +259,26 @@ def _mapping(
             else f"give {name} as a dict, or leave it out",
         )
     return dict(cast("dict[str, Any]", value))
+
+
+def _examples(
+    module: ModuleType, name: str, settings: Mapping[str, Any], reference: str
+) -> tuple[dict[str, Any], ...]:
+    """Several examples; none where the file has none."""
+    value = getattr(module, name, None)
+    if inspect.isfunction(value):
+        value = _called(value, settings, reference)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, dict) for one in cast("list[Any]", value)
+    ):
+        raise ModelError(
+            f"{name!r} is not a list of dicts",
+            where=reference,
+            advice=f"give {name} = [{{'argument': torch.randn(...)}}, ...], or leave it out",
+        )
+    return tuple(dict(one) for one in cast("list[dict[str, Any]]", value))
 
 
 def _names(module: ModuleType, name: str, reference: str) -> tuple[str, ...] | None:

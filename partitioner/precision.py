@@ -19,6 +19,7 @@ __all__ = [
     "check_stages",
     "for_target",
     "hint_for",
+    "multiplies_in_8_bits",
     "parse_precision",
     "tolerance_of",
 ]
@@ -132,6 +133,14 @@ def hint_for(target: Target, precision: Precision | None) -> str:
     if precision is None:
         return "bf16" if _COMPUTE_IN_BF16 & {target.name, target.family} else "f32"
     return "bf16" if set(_names(precision).values()) == {"bfloat16"} else "f32"
+
+
+def multiplies_in_8_bits(target: Target) -> bool:
+    """Whether all CPUs of a target add up products of 8-bit numbers without saturating (VNNI).
+
+    Xeons have it since Cascade Lake (2019), AVX512-BF16 and AMX imply it; a ``cpu`` may lack it.
+    """
+    return bool(_COMPUTE_IN_BF16 & {target.name, target.family})
 
 
 def tolerance_of(precision: Precision | None) -> float:

@@ -37,6 +37,7 @@ _IDENTITIES_OF_TYPE = frozenset(
         aten._reshape_alias.default,
         aten._to_copy.default,
         aten._unsafe_view.default,
+        aten.cat.default,
         aten.expand.default,
         aten.reshape.default,
         aten.slice.Tensor,
@@ -71,6 +72,8 @@ _CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.ty
 
 def _operand(node: fx.Node) -> fx.Node | None:
     first = node.args[0] if node.args else None
+    if node.target is aten.cat.default and len(cast("list[fx.Node]", first)) == 1:
+        first = cast("list[fx.Node]", first)[0]
     return first if isinstance(first, fx.Node) else None
 
 
@@ -85,6 +88,23 @@ def _does_nothing(node: fx.Node) -> bool:
     same = bool(operand.meta["type"] == node.meta["type"])
     # A slice with the shape of its operand takes all of it: negative steps do not exist.
     return node.target in _IDENTITIES_OF_TYPE and same
+
+
+def _without_empty(node: fx.Node) -> bool:
+    """Leave tensors without elements out of a ``cat``; whether there were any.
+
+    Not where one decides the result's dtype, or where nothing would be left.
+    """
+    if node.target is not aten.cat.default:
+        return False
+    parts = list(cast("list[fx.Node]", node.args[0]))
+    kept = [part for part in parts if 0 not in node_type(part).shape]
+    if not kept or len(kept) == len(parts):
+        return False
+    if any(node_type(part).dtype != node_type(node).dtype for part in kept):
+        return False
+    node.update_arg(0, kept)
+    return True
 
 
 def _rewrite(node: fx.Node) -> bool:
@@ -171,6 +191,7 @@ class Normalise(Pass):
             for node in list(graph.nodes):
                 if node.op != "call_function":
                     continue
+                modified |= _without_empty(node)
                 if _does_nothing(node):
                     node.replace_all_uses_with(cast(fx.Node, _operand(node)))
                     graph.erase_node(node)

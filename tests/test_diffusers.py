@@ -240,9 +240,30 @@ def stable_diffusion_3() -> tuple[Any, dict[str, Any]]:
 def test_a_pipeline_of_diffusers_as_it_is(
     make: Any, stage: str, trips: int, tmp_path: Path
 ) -> None:
+    check_pipeline(make, stage, trips, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "stage", "trips"),
+    [
+        (stable_diffusion, "unet", 10),
+        (dit, "transformer", 6),
+        (pixart, "transformer", 4),
+        (stable_diffusion_3, "transformer", 6),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_the_same_through_openvino(make: Any, stage: str, trips: int, tmp_path: Path) -> None:
+    check_pipeline(make, stage, trips, tmp_path, backends=["openvino", "host"])
+    artifacts = Bundle.open(tmp_path / "b").manifest.artifacts
+    assert {"openvino"} == {artifact.backend for artifact in artifacts.values()}
+
+
+def check_pipeline(make: Any, stage: str, trips: int, tmp_path: Path, **options: Any) -> None:
     pipeline, arguments = make()
     example = {**arguments, "output_type": "pt"}
-    partitioner.build(pipeline, example, output=tmp_path / "b")
+    partitioner.build(pipeline, example, output=tmp_path / "b", **options)
     manifest = Bundle.open(tmp_path / "b").manifest
     assert trips in loops(manifest.plan)
     assert 1 == len(denoiser_segments(manifest.plan, stage))

@@ -86,6 +86,16 @@ def test_example_inputs_and_inputs_may_be_functions(tmp_path: Path) -> None:
     assert {} == loaded.options
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["calibration_inputs = [{'x': 1}, {}]", "def calibration_inputs(): return ({'x': 1}, {})"],
+)
+def test_calibration_inputs_are_a_list_or_a_function(text: str, tmp_path: Path) -> None:
+    loaded = load(tmp_path, f"{MODULE}    pipeline = Net()\n    batched = ['x']\n    {text}\n")
+    assert ({"x": 1}, {}) == loaded.calibration_inputs
+    assert ("x",) == loaded.batched
+
+
 def test_a_module_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, MODULE + "    made = Net()\n", "some_models.py")
     monkeypatch.chdir(tmp_path)
@@ -128,6 +138,10 @@ def test_settings(text: str, expected: object) -> None:
         ("def pipeline(x):\n    return x\nexample_inputs = 3\n", "is a int"),
         ("def pipeline(x):\n    return x\nexample_inputs = {'y': 1}\n", "'y' is no argument"),
         ("def pipeline(x, z):\n    return x\nexample_inputs = {'x': 1}\n", "needs"),
+        (
+            "def pipeline(x):\n    return x\nexample_inputs = {'x': 1}\ncalibration_inputs = {}\n",
+            "'calibration_inputs' is not a list of dicts",
+        ),
         ("pipeline = 3\nexample_inputs = {}\n", "cannot be called"),
         ("def pipeline():\n    raise ValueError('mine')\nexample_inputs = {}\n", "mine"),
     ],

@@ -81,6 +81,9 @@ _TYPES = {
 #: and making a view takes longer than all else that binds one.
 _REMEMBERED = 16
 
+#: What ONNX Runtime says of a session with a pool of its own where the process has a shared one.
+_POOL_IS_SHARED = "use_per_session_threads must be false"
+
 _FOLDED_BYTES = 64 * 2**10
 _SILENT = 4  # Errors arrive as exceptions; printed as well they would only be noise.
 
@@ -225,7 +228,7 @@ def _session_options(ort: Any, artifact: ArtifactFiles, device: DeviceOptions, w
         options.enable_mem_pattern = False
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    apply_pool(ort, options, device.threads)
+    apply_pool(ort, options, device.threads, device.mixed)
     return options
 
 
@@ -248,14 +251,26 @@ def _unknown_option(option: str, where: str) -> IncompatibleBundleError:
 
 
 def _make_session(ort: Any, model: bytes, options: Any, info: SegmentInfo) -> Any:
-    try:
-        session = ort.InferenceSession(
+    def make() -> Any:
+        return ort.InferenceSession(
             model,
             options,
             providers=["CPUExecutionProvider"],
             enable_fallback=0,  # it prints, and tries again what cannot work
             read_config_from_model=0,  # a model must not bring session options
         )
+
+    try:
+        try:
+            session = make()
+        except RuntimeError as error:
+            if not (options.use_per_session_threads and _POOL_IS_SHARED in str(error)):
+                raise
+            # Other code of this process has made the shared pool, which rules out own ones.
+            options.use_per_session_threads = False
+            # Of an own pool; left there, they would be warned of.
+            options.intra_op_num_threads = options.inter_op_num_threads = 0
+            session = make()
     except Exception as error:  # onnxruntime raises RuntimeError and types of its own.
         raise _failure("was refused by", error, info) from error
     # The Python object keeps the protobuf for a fallback that is off.

@@ -9,9 +9,10 @@ other; a crash is an outcome like others.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 from torch import fx
 
@@ -21,8 +22,10 @@ from partitioner.backends.facts import SHARED, code_digest, processor, versions_
 from partitioner.backends.graphs import identifier, to_json
 from partitioner.backends.lifting import lifted_names
 from partitioner.backends.openvino.ladder import climb
+from partitioner.backends.openvino.quantise import quantise
 from partitioner.backends.openvino.support import verdict
 from partitioner.backends.worker import run_job
+from partitioner.compression.static import StaticProduct
 
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
@@ -103,6 +106,18 @@ class OpenvinoCompiler:
             {"precision": options.precision},
             {"processor": processor()},
         )
+
+    def quantise(
+        self,
+        segment: Segment,
+        constants: Mapping[str, torch.Tensor],
+        calls: Sequence[Sequence[npt.NDArray[Any]]],
+        options: CompileOptions,
+        *,
+        half_range: bool,
+    ) -> dict[str, StaticProduct]:
+        """See :func:`partitioner.backends.openvino.quantise.quantise`."""
+        return quantise(segment, constants, calls, options, half_range=half_range)
 
 
 def _where(segment: Segment) -> str | None:

@@ -27,7 +27,7 @@ from partitioner.backends.openvino.packed import write_packed
 from partitioner.errors import CompileError
 from partitioner.program import TensorType, node_type
 
-__all__ = ["ELEMENT_TYPES", "run"]
+__all__ = ["ELEMENT_TYPES", "converted", "run"]
 
 #: dtype -> OpenVINO's name of it.
 ELEMENT_TYPES = {
@@ -65,7 +65,7 @@ def run(directory: Path) -> dict[str, Any]:
     graph, constants, lifted = from_json(job["graph"])
     packed = write_packed(graph, constants, lifted)
     results = [node_type(n) for n in cast("tuple[fx.Node, ...]", graph.output_node().args[0])]
-    model = _convert(graph, constants, packed.lifted)
+    model = converted(graph, constants, packed.lifted)
     weights = [_WEIGHT.format(index) for index in range(len(lifted))]
     _check_ports(model, [*job["inputs"], *weights], job["outputs"])
     packed.restore(list(model.get_parameters())[len(job["inputs"]) :])
@@ -83,7 +83,12 @@ def run(directory: Path) -> dict[str, Any]:
     return {"operations": len(model.get_ops()), "bytes": len(xml)}
 
 
-def _convert(graph: fx.Graph, constants: Any, lifted: dict[str, TensorType]) -> Any:
+def converted(graph: fx.Graph, constants: Any, lifted: dict[str, TensorType]) -> Any:
+    """The OpenVINO model of a graph: its own inputs first, then one for each lifted constant.
+
+    Raises:
+        CompileError: the converter refuses the graph.
+    """
     ov = openvino()
     # It logs each op that its table of decompositions has no use for.
     logging.disable(logging.WARNING)

@@ -29,7 +29,7 @@ from partitioner.backends.openvino.ir import Constant, read_graph
 from partitioner.backends.openvino.library import core, openvino
 from partitioner.backends.openvino.settings import Settings, plugin_properties
 
-__all__ = ["Loaded", "host_requirements", "load_model"]
+__all__ = ["Loaded", "host_requirements", "load_model", "mapped", "put_constants"]
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def _compile(
     graph = read_graph(xml, [path.stat().st_size for path in weights], where)
     main = graph.main_blob() if graph.constants else None
     text, outside = graph.for_blob(-1 if main is None else main)
-    maps = {blob: _mapped(weights[blob]) for blob in {c.blob for c in graph.constants}}
+    maps = {blob: mapped(weights[blob]) for blob in {c.blob for c in graph.constants}}
     if main is None:
         model = core().read_model(text)
     else:
         tensor = ov.Tensor(maps[main], shared_memory=True)
         model = core().read_model(text, tensor)
-    _put_constants(model, outside, maps)
+    put_constants(model, outside, maps)
     if settings.dynamic:
         ranks = [port.get_partial_shape().rank for port in model.inputs]
         shapes = {
@@ -101,7 +101,7 @@ def _compile(
     return core().compile_model(model, "CPU", dict(properties)), tuple(maps.values()), main
 
 
-def _put_constants(model: Any, constants: Sequence[Constant], maps: Mapping[int, Any]) -> None:
+def put_constants(model: Any, constants: Sequence[Constant], maps: Mapping[int, Any]) -> None:
     """Replace inputs that stand for constants of other blobs by constants over mapped memory."""
     ov = openvino()
     if not constants:
@@ -122,7 +122,8 @@ def _put_constants(model: Any, constants: Sequence[Constant], maps: Mapping[int,
     model.validate_nodes_and_infer_types()
 
 
-def _mapped(path: Path) -> np.ndarray[Any, Any]:
+def mapped(path: Path) -> np.ndarray[Any, Any]:
+    """The bytes of a file, read as they are used."""
     # Copy on write: OpenVINO wants memory it may write to; nothing ever does.
     return np.memmap(path, np.uint8, "c").view(np.ndarray)
 

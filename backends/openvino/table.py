@@ -91,6 +91,7 @@ OPS = frozenset(
         "exp.default",
         "expand.default",
         "expm1.default",
+        "fake_quantize_per_tensor_affine.default",
         "flatten.using_ints",
         "flip.default",
         "floor.default",

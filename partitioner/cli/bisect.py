@@ -18,6 +18,7 @@ from partitioner.errors import UsageError
 if TYPE_CHECKING:
     from partitioner.artifacts.bundle import Bundle
     from partitioner.artifacts.index import BundleIndex
+    from partitioner.modelfile import LoadedModel
 
 __all__ = ["command"]
 
@@ -78,6 +79,7 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         inputs=loaded.inputs,
         stages={**loaded.stages, **stage_paths(given["stages"])},
         options=loaded.options,
+        calibration=_calibration(opened, loaded),
         target_files=given["target_files"],
         host_ops=[import_host_op(text) for text in given["host_ops"]],
     )
@@ -105,6 +107,15 @@ def _examples(opened: Bundle, example_inputs: dict[str, Any]) -> dict[str, Any]:
 
     batch = opened.manifest.batch
     return example_inputs if batch is None else with_rows(example_inputs, batch.inputs, batch.rows)
+
+
+def _calibration(opened: Bundle, loaded: LoadedModel) -> list[dict[str, Any]]:
+    from partitioner.compressing import complete
+
+    if not opened.manifest.options.get("quantize"):
+        return []
+    every = complete(loaded.example_inputs, loaded.calibration_inputs)
+    return [_examples(opened, one) for one in every]
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

@@ -58,6 +58,11 @@ __all__ = ["command"]
     metavar="ERROR",
     help="Compress weights to 4 or 8 bits as far as results differ by less, relative: 1e-2.",
 )
+@click.option(
+    "--quantize",
+    metavar="KIND",
+    help="Compute products in 8 bits (int8) where a backend can, within the accuracy budget.",
+)
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
 @click.option(
@@ -129,6 +134,8 @@ def command(
             version=given["version_label"],
             tune=given["tune"],
             accuracy_budget=given["accuracy_budget"],
+            quantize=given["quantize"],
+            calibration=loaded.calibration_inputs if given["quantize"] else (),
             parity=given["parity"],
             tolerance=given["tolerance"],
             dump_passes=given["dump_passes"],
@@ -169,6 +176,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
             f"weights of {trade['segment']}: {trade['level']}, {sizes}, "
             f"its results differ by {trade['error']:.2g} relative"
         )
+        lines += _declined(trade)
     outputs = document["parity"].get("outputs", {})
     for name, error in outputs.items():
         lines.append(f"output {name}: differs from eager by {error:.2g} relative")
@@ -176,4 +184,17 @@ def _lines(document: dict[str, Any]) -> list[str]:
         label = ", ".join(f"{k}={v}" for k, v in variant.items() if k != "outputs")
         worst = max(variant["outputs"].values(), default=0.0)
         lines.append(f"variant {label}: differs from eager by {worst:.2g} relative")
+    return lines
+
+
+def _declined(trade: dict[str, Any]) -> list[str]:
+    """What a segment could have had, and what it would have cost."""
+    lines = [
+        f"  {level} was declined: "
+        + ("nothing finite came of it" if error is None else f"{error:.2g} relative")
+        for level, error in trade["tried"].items()
+        if level != trade["level"]
+    ]
+    if trade["reason"]:
+        lines.append(f"  products were not quantised: {trade['reason']}")
     return lines

@@ -231,9 +231,9 @@ def _steps(
             stages = f"  stages {', '.join(info.stages)}" if info.stages else ""
             held = f"  weights {size_text(weights)}" if weights else ""
             state = "  not compiled" if artifact.is_deferred else ""
-            yield (
-                f"{indent}{step.segment}  [{info.backend}]  {info.nodes} nodes{held}{stages}{state}"
-            )
+            precision = artifact.options.get("precision", "")
+            backend = f"[{info.backend}{f' {precision}' if precision else ''}]"
+            yield f"{indent}{step.segment}  {backend}  {info.nodes} nodes{held}{stages}{state}"
         elif isinstance(step, Loop):  # pyright: ignore[reportUnnecessaryIsInstance] a third kind may come
             carried = ", ".join(str(plan.values[c.inner]) for c in step.carries)
             most = size_text(needs[step.name])

@@ -113,7 +113,7 @@ def _prepare(
 def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any:
     """The pipeline, captured with as many requests as are asked for."""
     from partitioner.batching import Bucket, make_buckets, row_inputs
-    from partitioner.frontend import capture_variants
+    from partitioner.choices import capture_variants
 
     if len(sizes) > 1:
         raise UsageError(

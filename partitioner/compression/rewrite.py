@@ -11,10 +11,11 @@ from torch import fx
 
 from partitioner.compression.ops import OVERLOAD
 from partitioner.compression.quantise import by_block, by_channel
+from partitioner.compression.static import LARGEST, StaticProduct
 from partitioner.passes.ops import argument, op_name, shape_of
 from partitioner.program import Program, TensorType, add_node, node_type
 
-__all__ = ["LEVELS", "Level", "compressed", "weights_of"]
+__all__ = ["LEVELS", "STATIC", "Level", "compressed", "weights_of"]
 
 aten = torch.ops.aten
 
@@ -28,11 +29,15 @@ class Level:
             are.
         channels: whether other weights are stored in 8 bits with a scale for each channel, and
             turned into float32 when the bundle is loaded.
+        static: whether both operands of products are in 8 bits, with ranges known beforehand
+            (:mod:`partitioner.compression.static`); products of which none are known have their
+            weights in 8 bits only.
     """
 
     name: str
     bits: int
     channels: bool
+    static: bool = False
 
 
 #: From the smallest to float.
@@ -42,6 +47,9 @@ LEVELS = (
     Level("int8-weights", 0, channels=True),
     Level("float", 0, channels=False),
 )
+
+#: What ``--quantize int8`` tries first.
+STATIC = Level("int8-static", 0, channels=True, static=True)
 
 #: Blocks of a packed weight: the smallest that kernels of all CPUs have.
 _BLOCK = 32
@@ -68,14 +76,19 @@ def weights_of(graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node]]:
             yield node, weight
 
 
-def compressed(program: Program, level_of: Callable[[str], Level]) -> Program:
+def compressed(
+    program: Program,
+    level_of: Callable[[str], Level],
+    products: Mapping[str, StaticProduct] | None = None,
+) -> Program:
     """The program with compressed weights.
 
     Args:
         level_of: the level of a constant, by name.
+        products: what is known of products in 8 bits, by the name of their weight.
     """
     result = program.copy()
-    writer = _Writer(result)
+    writer = _Writer(result, products or {})
     for _, graph in result.all_graphs():
         for node, weight in list(weights_of(graph)):
             writer.rewrite(graph, node, weight, level_of(cast(str, weight.target)))
@@ -98,15 +111,19 @@ def _drop_unused(program: Program) -> None:
 class _Writer:
     """Rewrites nodes of one program; a weight that several read is compressed once."""
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    def __init__(self, program: Program, products: Mapping[str, StaticProduct]) -> None:
+        self._program, self._products = program, products
         self._names: dict[tuple[str, Any], tuple[str, str]] = {}
+        self._rounded: dict[tuple[fx.Node, float, int], fx.Node] = {}
 
     def rewrite(self, graph: fx.Graph, node: fx.Node, weight: fx.Node, level: Level) -> None:
+        product = self._products.get(cast(str, weight.target))
         rows = shape_of(weight)[0]
         products = op_name(node) in ("matmul", "mm") and rows % _BLOCK == 0
         with graph.inserting_before(node):
-            if level.bits and products and len(shape_of(node.args[0])) >= 2:
+            if level.static and product is not None:
+                self._static(graph, node, weight, product)
+            elif level.bits and products and len(shape_of(node.args[0])) >= 2:
                 self._packed(graph, node, weight, level.bits)
             elif level.channels:
                 self._channels(graph, node, weight)
@@ -140,6 +157,35 @@ class _Writer:
             return {"int8": found.codes, "int8.scale": found.scales}
 
         codes, scales = self._constants(graph, node, name, ("channel", channel), make)
+        self._widened(graph, node, weight, codes, scales)
+
+    def _static(
+        self, graph: fx.Graph, node: fx.Node, weight: fx.Node, product: StaticProduct
+    ) -> None:
+        x = cast(fx.Node, node.args[0])
+        key = (x, product.step, product.zero)
+        if key not in self._rounded:
+            self._rounded[key] = add_node(
+                graph,
+                "call_function",
+                aten.fake_quantize_per_tensor_affine.default,
+                (x, product.step, product.zero, 0, LARGEST),
+                type=node_type(x),
+                like=node,
+            )
+        node.update_arg(0, self._rounded[key])
+
+        def make() -> Mapping[str, torch.Tensor]:
+            return {"int8": product.codes, "int8.scale": product.scales}
+
+        name = cast(str, weight.target)
+        codes, scales = self._constants(graph, node, name, "static", make)
+        self._widened(graph, node, weight, codes, scales)
+
+    def _widened(
+        self, graph: fx.Graph, node: fx.Node, weight: fx.Node, codes: fx.Node, scales: fx.Node
+    ) -> None:
+        """Let a product read codes times scales instead of its weight."""
         type_ = node_type(weight)
         wide = add_node(
             graph,

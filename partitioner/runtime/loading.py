@@ -7,6 +7,7 @@ with a thread for each CPU, one segment is hashed while another is packed.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from partitioner.backends import find_backend
@@ -38,6 +39,7 @@ def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable
     artifacts = bundle.manifest.artifacts
     executors = {a.backend: find_backend(a.backend).make_executor() for a in artifacts.values()}
     threads = device.threads or usable_cpus()
+    device = replace(device, mixed=len(executors.keys() - {"host"}) > 1)
     with ThreadPoolExecutor(1 if device.memory == "low" else threads, "load") as pool:
         loading: dict[str, Future[Executable]] = {}
         keys: dict[str, str] = {}

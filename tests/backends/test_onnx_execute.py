@@ -286,3 +286,50 @@ def test_a_pool_for_each_session_on_request() -> None:
     printed = run_alone(POOLS.format(before=""), **{pool.VARIABLE: "session"})
 
     assert ["2 True", f"{pool.usable_cpus()} True", "3 True"] == printed.splitlines()
+
+
+@has_shared_pool
+def test_threads_do_not_spin_long_where_another_backend_computes() -> None:
+    """In pools of their own, unless the shared one is there, which rules them out."""
+    script = """
+        import onnxruntime as ort
+        from partitioner.backends.onnx.pool import apply_pool
+
+        for mixed in (True, False, True):
+            made = ort.SessionOptions()
+            threads = apply_pool(ort, made, 2, mixed)
+            try:
+                spin = made.get_session_config_entry("session.intra_op.spin_duration_us")
+            except RuntimeError:
+                spin = "unset"
+            print(threads, made.use_per_session_threads, spin)
+    """
+
+    assert ["2 True 50", "2 False unset", "2 False unset"] == run_alone(script).splitlines()
+
+
+@has_shared_pool
+@pytest.mark.parametrize("wish", ["mixed", "session"])
+def test_a_shared_pool_of_other_code_is_used_where_own_ones_are_refused(
+    wish: str, tmp_path: Path
+) -> None:
+    """Only making a session tells that there is one, so the first try is for a pool of its own."""
+    script = f"""
+        import onnxruntime as ort
+        from pathlib import Path
+        from tests.backends.test_onnx_execute import WEIGHT, X, files, load
+
+        ort.set_global_thread_pool_sizes(2, 1)
+        artifact = files(Path({str(tmp_path)!r}))
+        data, providers = artifact.graph.read_bytes(), ["CPUExecutionProvider"]
+        try:
+            ort.InferenceSession(data, providers=providers, enable_fallback=0)
+        except RuntimeError as error:
+            print("use_per_session_threads must be false" in str(error))
+        block = load(artifact, mixed={wish == "mixed"})
+        print(block._session.get_session_options().use_per_session_threads)
+        print(abs(block(X)[0] - X @ WEIGHT).max() < 1e-4)
+    """
+    environment = {pool.VARIABLE: "session"} if wish == "session" else {}
+
+    assert ["True", "False", "True"] == run_alone(script, **environment).splitlines()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.openvino import cache
-from partitioner.errors import CompileError
+from partitioner.backends.openvino.settings import has_bfloat16
+from partitioner.cli import inspect
+from partitioner.errors import BundleError, CompileError
 from partitioner.modelfile import load_model
 from partitioner.planning.overrides import Overrides
 
@@ -72,35 +79,67 @@ def backends_of(path: Path) -> dict[str, str]:
     return {name: artifact.backend for name, artifact in artifacts.items()}
 
 
-def test_the_same_pipeline_through_each_backend_and_both(tmp_path: Path) -> None:
-    module = Sampler().eval()
-    expected = module(X).detach().numpy()
+CASES: dict[str, dict[str, Any]] = {
+    "onnx": {"backends": ["onnx", "host"]},
+    "openvino": {"backends": ["openvino", "host"]},
+    "both": {
+        "backends": ["onnx", "openvino", "host"],
+        "overrides": Overrides({"denoiser": "openvino"}, {}),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sampler's bundle of each case."""
+    folder = tmp_path_factory.mktemp("bundles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.VARIABLE, str(folder / "cache"))
+        for name, options in CASES.items():
+            built(folder, name, Sampler(), X, **options)
+    return folder
+
+
+def test_the_same_pipeline_through_each_backend_and_both(bundles: Path) -> None:
+    expected = Sampler().eval()(X).detach().numpy()
     weights: dict[str, set[str]] = {}
-    cases: dict[str, dict[str, Any]] = {
-        "onnx": {"backends": ["onnx", "host"]},
-        "openvino": {"backends": ["openvino", "host"]},
-        "both": {
-            "backends": ["onnx", "openvino", "host"],
-            "overrides": Overrides({"denoiser": "openvino"}, {}),
-        },
-    }
-    for name, options in cases.items():
-        built(tmp_path, name, module, X, **options)
-        manifest = Bundle.open(tmp_path / name).manifest
+    for name in CASES:
+        manifest = Bundle.open(bundles / name).manifest
         weights[name] = {
             digest
             for artifact in manifest.artifacts.values()
             for digest in artifact.weights
             if next(b.size for b in manifest.blobs if b.digest == digest) > 2**11
         }
-        with partitioner.load(tmp_path / name) as pipe:
+        with partitioner.load(bundles / name) as pipe:
             for _ in range(2):
                 (actual,) = pipe(x=X.numpy(), seed=0).values()
                 np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-    assert {"openvino"} == set(backends_of(tmp_path / "openvino").values())
-    assert {"onnx", "openvino"} == set(backends_of(tmp_path / "both").values())
+    assert {"openvino"} == set(backends_of(bundles / "openvino").values())
+    assert {"onnx", "openvino"} == set(backends_of(bundles / "both").values())
     # The weights are the same blobs, whichever backend reads them.
     assert weights["onnx"] == weights["openvino"] == weights["both"]
+
+
+@pytest.mark.skipif(
+    not hasattr(onnxruntime, "set_global_thread_pool_sizes"), reason="onnxruntime is too old"
+)
+def test_threads_spin_for_a_moment_in_a_bundle_of_several_backends_only(bundles: Path) -> None:
+    """In a process of its own, as no shared pool must be there before; mixed, then not."""
+    script = f"""
+        import partitioner
+        from partitioner.backends.onnx.execute import OnnxExecutable
+
+        for name in ("both", "onnx"):
+            with partitioner.load({str(bundles)!r} + "/" + name) as pipe:
+                for one in pipe._executables.values():
+                    if isinstance(one, OnnxExecutable):
+                        options = one._session.get_session_options()
+                        print(name, options.use_per_session_threads)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"both True", "onnx False"} == set(done.stdout.splitlines())
 
 
 def test_two_builds_have_one_digest(tmp_path: Path) -> None:
@@ -128,6 +167,46 @@ def test_a_segment_that_one_backend_fails_on_goes_to_the_next(tmp_path: Path) ->
     with pytest.raises(CompileError, match="does not run segment"):
         built(tmp_path, "none", Huge(), torch.ones(2**16, 1), backends=["openvino"], **limits)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("precision", "recorded"), [(None, "bf16"), pytest.param("f32", "f32", marks=pytest.mark.slow)]
+)
+def test_a_xeon_multiplies_in_bfloat16_unless_told_otherwise(
+    precision: str | None, recorded: str, tmp_path: Path
+) -> None:
+    """Where the host has instructions for it; the artifact says so wherever it was built."""
+    options = {"target": "xeon", "backends": ["openvino", "host"], "precision": precision}
+    built(tmp_path, "b", Sampler(), X, **options)
+    bundle = Bundle.open(tmp_path / "b")
+    artifacts = bundle.manifest.artifacts
+    assert {recorded} == {artifact.options["precision"] for artifact in artifacts.values()}
+    printed = CliRunner().invoke(inspect.command, [str(tmp_path / "b")]).output
+    assert len(artifacts) == printed.count(f"[openvino {recorded}]")
+
+    expected = Sampler().eval()(X).detach().numpy()
+    with partitioner.load(tmp_path / "b") as pipe:
+        (actual,) = pipe(x=X.numpy()).values()
+    error = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+    rounds = recorded == "bf16" and has_bfloat16()
+    assert (1e-4 < error < 5e-2) if rounds else (error < 1e-5)
+
+
+def test_weights_that_were_changed_are_refused_whatever_the_cache_holds(tmp_path: Path) -> None:
+    built(tmp_path, "b", Sampler(), X, backends=["openvino", "host"], parity=False)
+    with partitioner.load(tmp_path / "b") as pipe:
+        pipe(x=X.numpy())
+    assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
+    bundle = Bundle.open(tmp_path / "b")
+    digests = {d for a in bundle.manifest.artifacts.values() for d in a.weights}
+    for digest in digests:
+        blob = bundle.blob_path(digest)
+        blob.chmod(0o644)
+        data = bytearray(blob.read_bytes())
+        data[-1] ^= 1
+        blob.write_bytes(data)
+    with pytest.raises(BundleError):
+        partitioner.load(tmp_path / "b")
 
 
 @pytest.mark.slow

@@ -94,6 +94,30 @@ def test_carried_arrays_may_be_swapped_many_times(tmp_path: Path) -> None:
         np.testing.assert_allclose(array @ WEIGHT + BIAS, actual, rtol=1e-4, atol=1e-4)
 
 
+def test_what_a_call_gave_is_not_overwritten_by_the_next(tmp_path: Path) -> None:
+    segment = load(files(tmp_path))
+    call, other = segment.bind(), segment.bind()
+    given: list[Any] = []
+    for k in range(5):
+        for one in (call, other):
+            one.set_input(0, X * k)
+            given.append(one.run()[0])
+    for k, pair in enumerate(zip(given[::2], given[1::2], strict=True)):
+        for actual in pair:
+            np.testing.assert_allclose(X * k @ WEIGHT + BIAS, actual, rtol=1e-4, atol=1e-4)
+
+
+def test_each_bound_call_has_a_request_of_its_own(tmp_path: Path) -> None:
+    """Bound at the same time, run in any order: neither reads what the other is given."""
+    segment = load(files(tmp_path))
+    calls = [segment.bind() for _ in range(3)]
+    for k, call in enumerate(calls):
+        call.set_input(0, X * k)
+    for k in (2, 0, 1):
+        (actual,) = calls[k].run()
+        np.testing.assert_allclose(X * k @ WEIGHT + BIAS, actual, rtol=1e-4, atol=1e-4)
+
+
 def test_calls_from_several_threads(tmp_path: Path) -> None:
     segment = load(files(tmp_path), mode="throughput")
     wrong: list[int] = []
@@ -188,6 +212,17 @@ def test_the_precision_and_the_threads_are_always_set() -> None:
     )
 
 
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_openvino_is_told_the_precision(precision: str, tmp_path: Path) -> None:
+    """Left alone it takes bfloat16 where the host has it, from the cache, too."""
+    for _ in range(2):
+        segment = load(files(tmp_path, precision=precision))
+        assert segment._loaded is not None
+        told = segment._loaded.model.get_property("INFERENCE_PRECISION_HINT")
+        allowed = precision == "bf16" and has_bfloat16()
+        assert ("bf16" if allowed else "f32") == told.get_type_name()
+
+
 # --- the cache ----------------------------------------------------------------------------------
 
 
@@ -229,6 +264,7 @@ def test_an_entry_that_openvino_refuses_is_made_again(tmp_path: Path, own_cache:
     cache.Cache().put(entry.stem, b"not a blob of OpenVINO" * 300, {"main": 0})
 
     assert close(load(files(tmp_path))(X)[0])
+    assert b"not a blob" not in entry.read_bytes()
     assert close(load(files(tmp_path))(X)[0])
 
 
@@ -249,6 +285,27 @@ def test_the_oldest_entries_go(tmp_path: Path) -> None:
     entry = kept.get("d")
     assert entry is not None
     assert (b"d" * 100, "d") == (entry.data.tobytes(), entry.note)
+
+
+def test_readers_see_a_whole_entry_or_none(tmp_path: Path) -> None:
+    """While several write under one key, as processes that load the same bundle do."""
+    kept = cache.Cache(tmp_path / "entries")
+
+    def write(letter: bytes) -> None:
+        for _ in range(30):
+            kept.put("key", letter * 5000, letter.decode())
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    seen: list[bool] = []
+    while any(thread.is_alive() for thread in threads):
+        entry = kept.get("key")
+        seen.append(entry is None or entry.note.encode() * 5000 == entry.data.tobytes())
+    for thread in threads:
+        thread.join()
+    assert all(seen)
+    assert ["key.blob"] == [path.name for path in kept.folder.iterdir()]
 
 
 def test_a_folder_that_others_may_write_to_is_left_alone(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from partitioner.passes.pipeline import (
 )
 from partitioner.program import DrawOp, DrawSequence, Program, TensorType, add_node, call, loop
 from partitioner.specs import InputSpec
+from tests.passes.running import after, captured, difference
 from tests.programs import inputs_of, programs
 
 aten = torch.ops.aten
@@ -283,3 +284,20 @@ def test_operands_and_numbers_tell_nodes_apart() -> None:
 def test_numbers_that_cannot_be_meant(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_pipeline(text)
+
+
+class Glued(torch.nn.Module):
+    """As diffusers' DiT does: the part of a prediction that it has not got is glued on."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own, rest = x[:, :4], x[:, 4:]
+        return torch.cat([torch.cat([own * 2, own]), torch.cat([rest, rest])], dim=1) + 1
+
+
+def test_normalise_leaves_out_what_has_no_elements() -> None:
+    program = captured(Glued(), x=torch.randn(2, 4, 3))
+    done, _ = after(program, "inline-calls,normalise,eliminate-dead")
+    sizes = [n.meta["type"].shape for n in done.main.nodes if n.op == "call_function"]
+    assert all(0 not in shape for shape in sizes)
+    assert 1 == ops(done.main).count("aten.cat.default")
+    assert 0.0 == difference(program, done)

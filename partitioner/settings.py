@@ -1,0 +1,86 @@
+"""What a build was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from partitioner.artifacts.manifest import Artifact, Tolerance
+from partitioner.backendoptions import BackendOptions
+from partitioner.caching.cache import CompileCache
+from partitioner.capture import Captured
+from partitioner.capture.stages import find_modules
+from partitioner.choices import capture_variants
+from partitioner.passes.pipeline import Observer, dump_to
+from partitioner.precision import Precision, tolerance_of
+from partitioner.targets import Target
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a build was asked for, but the targets. Fields as the arguments of :func:`build`.
+
+    Attributes:
+        prepare_with: arguments of :func:`prepare`.
+        label: the name.
+        cache: what other builds have compiled; None for none.
+        source: the file that made the module; None where there is none.
+        several: whether there are several targets.
+    """
+
+    module: Any
+    example_inputs: Mapping[str, Any]
+    prepare_with: Mapping[str, Any]
+    label: str
+    version: str
+    tune: bool
+    accuracy_budget: float | None
+    quantize: str | None
+    calibration: Sequence[Mapping[str, Any]]
+    parity: bool
+    tolerance: float | None
+    dump_passes: Path | None
+    timeout_s: float
+    memory_bytes: int | None
+    log: Path | None
+    cache: CompileCache | None
+    source: Path | None
+    several: bool
+    backend_options: BackendOptions
+    defer_compile: bool
+
+    @property
+    def recorded_options(self) -> dict[str, Any]:
+        """What the manifest's options say of backends' compilers, if anything."""
+        return {"backend_options": self.backend_options} if self.backend_options else {}
+
+    @property
+    def kinds(self) -> set[type]:
+        """The classes of the pipeline and its stages."""
+        return {type(self.module), *map(type, find_modules(self.module).values())}
+
+    @property
+    def precision(self) -> Precision | None:
+        return self.prepare_with["precision"]
+
+    def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
+        """How far results may be off: as asked for, else by the target and what rounds."""
+        # Of what the segments compute in, which may be less than what was asked for.
+        computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
+        rounding = max(tolerance_of(self.precision), self.accuracy_budget or 0.0, *computed)
+        allowed = max(target.relative, rounding)
+        return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
+
+    def dump_for(self, member: str) -> list[Observer]:
+        """What writes the program after each pass, if that is wanted."""
+        return [] if self.dump_passes is None else [dump_to(self.dump_passes / member)]
+
+    def capture(self, example_inputs: Mapping[str, Any]) -> list[Captured]:
+        """The pipeline, captured on example inputs; each variant of it."""
+        wanted = {name: self.prepare_with[name] for name in ("inputs", "stages")}
+        options, variants = self.prepare_with["options"], self.prepare_with["variants"]
+        return capture_variants(self.module, example_inputs, options, variants, **wanted)
