@@ -168,7 +168,7 @@ class CachedCompiler(Compiler, Protocol):
         """The constants of a segment that must lie in blobs."""
         ...
 
-    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+    def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """What artifacts for a target depend on."""
         ...
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from partitioner.artifacts.codec import encode
 from partitioner.artifacts.digest import hex_of
-from partitioner.backends.base import Compiled, CompileOptions, Verdict
+from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Verdict
+from partitioner.backends.facts import SHARED, code_digest, versions_of
 from partitioner.backends.graphs import identifier
 from partitioner.backends.lifting import lifted_names
 from partitioner.backends.neuron.portable import write_portable
 from partitioner.backends.neuron.record import ARCHIVE_TYPE, PORTABLE_TYPE, Deferred
-from partitioner.backends.neuron.sdk import require_trace
+from partitioner.backends.neuron.sdk import require_trace, versions
 from partitioner.backends.neuron.settings import lnc_of, read_settings
 from partitioner.backends.neuron.support import verdict
 from partitioner.backends.worker import run_job
@@ -53,6 +55,25 @@ class NeuronCompiler:
     def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
         """The constants of a segment that must lie in blobs."""
         return lifted_names(segment, constants)
+
+    def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
+        """The weights are in the artifact; settings may differ by stage, and so does the model.
+
+        Raises:
+            UsageError: a setting that there is none of.
+        """
+        code = code_digest("partitioner.backends.neuron", *SHARED)
+        settings = read_settings(options.settings.get("neuron", {}), segment.stages)
+        return CacheFacts(
+            {**versions_of("torch"), **versions(), "code": code},
+            {
+                "settings": encode(settings),
+                "stages": list(segment.stages),
+                "precision": options.precision,
+                "deferred": options.defer,
+            },
+            {"family": target.family or target.name},
+        )
 
     def compile(
         self,

@@ -103,7 +103,7 @@ class OnnxCompiler:
         weights = sorted({layout[name].blob for name in lifted})
         return Compiled(job / "model.onnx", tuple(weights), {"optimization": "extended"}, report)
 
-    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+    def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """An ONNX graph is the same for every target, and knows of weights only where they lie."""
         code = code_digest("partitioner.backends.onnx", *SHARED)
         versions = versions_of("torch", "onnx", "onnxscript", "onnxruntime")

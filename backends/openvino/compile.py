@@ -98,7 +98,7 @@ class OpenvinoCompiler:
             constants=constants_file,
         )
 
-    def cache_facts(self, target: Target, options: CompileOptions) -> CacheFacts:
+    def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """Settings hold for the processor on which they were tried, offsets for these blobs."""
         code = code_digest("partitioner.backends.openvino", *SHARED)
         return CacheFacts(

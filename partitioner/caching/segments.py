@@ -51,16 +51,22 @@ def compile_segment(
     form = canonical(segment, constants, layout, able.outside(segment, constants))
     if cache is None:
         return able.compile(form.segment, form.constants, form.layout, options)
-    return _Cached(able, form, options, able.cache_facts(target, options), cache).run()
+    facts = able.cache_facts(segment, target, options)
+    return _Cached(able, form, options, facts, cache).run()
 
 
 @dataclass(frozen=True)
 class _Note:
-    """What an entry of a segment says beside its files."""
+    """What an entry of a segment says beside its files.
+
+    Attributes:
+        inlined: whether the artifact reads nothing outside, the weights being in it.
+    """
 
     options: dict[str, Any]
     report: dict[str, Any]
     outside: Outside
+    inlined: bool
     media_type: str
 
 
@@ -98,7 +104,13 @@ class _Cached:
         if kept is not None:
             self._compare(kept, compiled)
         else:
-            note = _Note(compiled.options, compiled.report, self.form.outside, compiled.media_type)
+            note = _Note(
+                compiled.options,
+                compiled.report,
+                self.form.outside,
+                not compiled.weights,
+                compiled.media_type,
+            )
             self.cache.keep("segment", self.name, key, _files(compiled), encode(note))
         return compiled
 
@@ -147,8 +159,7 @@ class _Cached:
         files = found.files
         compiled = Compiled(
             files.get("graph"),
-            # Where everything is inlined, nothing outside is read any more.
-            new.blobs,
+            () if note.inlined else new.blobs,
             note.options,
             note.report,
             files.get("constants"),

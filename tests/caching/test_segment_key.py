@@ -92,7 +92,8 @@ def test_a_fresh_process_elsewhere_makes_the_same_keys(tmp_path: Path) -> None:
         from partitioner.backends.onnx.compile import OnnxCompiler
         from partitioner.targets import find_target
         from tests.caching.samples import Sample
-        facts = OnnxCompiler().cache_facts(find_target("cpu"), CompileOptions(None, None))
+        options, segment = CompileOptions(None, None), Sample().segment()
+        facts = OnnxCompiler().cache_facts(segment, find_target("cpu"), options)
         print(Sample().key().digest, Sample(source="/a/b.py:1 in f").key(facts).digest)
     """
     done = subprocess.run(
@@ -107,5 +108,6 @@ def test_a_fresh_process_elsewhere_makes_the_same_keys(tmp_path: Path) -> None:
     from partitioner.backends.onnx.compile import OnnxCompiler
     from partitioner.targets import find_target
 
-    facts = OnnxCompiler().cache_facts(find_target("cpu"), CompileOptions(tmp_path, tmp_path))
+    options, segment = CompileOptions(tmp_path, tmp_path), Sample().segment()
+    facts = OnnxCompiler().cache_facts(segment, find_target("cpu"), options)
     assert [Sample().key().digest, Sample().key(facts).digest] == done.stdout.split()
