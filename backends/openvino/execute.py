@@ -19,6 +19,7 @@ from partitioner.backends.execution import (
     call_once,
     place_of,
 )
+from partitioner.backends.mapped import give_back_pages
 from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.loading import Loaded, load_model
 from partitioner.backends.openvino.settings import read_settings
@@ -58,6 +59,8 @@ class OpenvinoExecutor:
             loaded = load_model(artifact, settings, device, where)
         except RuntimeError as error:  # OpenVINO raises nothing more specific.
             raise _failure("was refused by", error, artifact.info) from error
+        # It works on copies of its own.
+        give_back_pages(artifact.weights)
         _check_ports("input", loaded.model.inputs, artifact.info.inputs, where)
         _check_ports("output", loaded.model.outputs, artifact.info.outputs, where)
         return OpenvinoExecutable(loaded, artifact.info)
