@@ -114,8 +114,9 @@ def _stored_entries(file: IO[bytes], path: Path, size: int) -> list[tuple[str, i
 
 
 def _range(file: IO[bytes], entry: zipfile.ZipInfo, path: Path, size: int) -> tuple[str, int, int]:
-    file.seek(entry.header_offset)
-    raw = file.read(_LOCAL.size)
+    # Counted from where the archive seems to begin, so it may be before the file does.
+    file.seek(max(0, entry.header_offset))
+    raw = file.read(_LOCAL.size) if entry.header_offset >= 0 else b""
     if len(raw) < _LOCAL.size or not raw.startswith(_LOCAL_MAGIC):
         raise damaged("the archive's directory names an entry that is not there", path)
     _, name_bytes, extra_bytes = _LOCAL.unpack(raw)

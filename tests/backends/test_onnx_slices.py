@@ -1,12 +1,12 @@
-"""Slices of slices as one: the same numbers from ONNX Runtime."""
+"""Slices of slices as one: the same numbers from ONNX's own evaluator."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from partitioner.backends.onnx.slices import merge_slices
 
@@ -33,9 +33,8 @@ def model(*cuts: Cut, kept: int | None = None, steps: bool = True) -> onnx.Model
 
 
 def outputs(given: onnx.ModelProto) -> list[list[float]]:
-    session = ort.InferenceSession(given.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.arange(336, dtype=np.float32).reshape(6, 7, 8)
-    return [np.asarray(y).ravel().tolist() for y in session.run(None, {"x0": x})]
+    return [np.asarray(y).ravel().tolist() for y in ReferenceEvaluator(given).run(None, {"x0": x})]
 
 
 FIRST, SECOND, THIRD = (1, 5, 0, 1), (2, 7, 1, 2), (-6, 2**40, 2, 1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from partitioner import frontend
+from partitioner import choices
 from partitioner.cli.plan import command
 from partitioner.errors import CaptureError, OutputError, PlacementError, UsageError
 
@@ -111,10 +111,8 @@ def test_several_targets_stand_side_by_side_and_are_captured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    original = frontend.capture
-    monkeypatch.setattr(
-        frontend, "capture", lambda *a, **k: (calls.append(a), original(*a, **k))[1]
-    )
+    original = choices.capture
+    monkeypatch.setattr(choices, "capture", lambda *a, **k: (calls.append(a), original(*a, **k))[1])
     names = ("inf2", "xeon", "graviton")
     text = plan(tmp_path, *(word for name in names for word in ("--target", name)))
     assert 1 == len(calls)
