@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -106,20 +104,3 @@ def test_a_file_that_fails_or_shrinks_while_it_is_read(tmp_path: Path) -> None:
         digest_stream(file)
     with Changing(lambda: os.truncate(path, 5)) as file:
         assert digest_bytes(data[: 2 * 2**20]) == digest_stream(file)
-
-
-@pytest.mark.slow
-def test_files_are_hashed_at_the_speed_of_memory(tmp_path: Path) -> None:
-    """Reading from the page cache is done beside hashing; allow 50 %."""
-    data = bytes(2**28)
-    path = tmp_path / "file"
-    path.write_bytes(data)
-    memory = min(_seconds(lambda: hashlib.sha256(data)) for _ in range(5))
-    file = min(_seconds(lambda: digest_file(path)) for _ in range(5))
-    assert 1.5 * memory > file
-
-
-def _seconds(action: object) -> float:
-    start = time.perf_counter()
-    action()  # type: ignore[operator]
-    return time.perf_counter() - start
