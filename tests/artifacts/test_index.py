@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_both_ways() -> None:
     members = (
-        Member(IMAGE, {"target": "xeon", "batch": "4"}),
+        Member(IMAGE, {"target": "xeon", "batch": "4"}, "x86_64"),
         Member(Blob(digest_bytes(b"j"), 8, IMAGE_TYPE), {"target": "cpu"}),
     )
     data = write_members(members)
@@ -183,6 +183,12 @@ def test_hostile_indexes(path: Path, change: Callable[[Any], Any], message: str)
 def test_annotations_of_other_tools_are_let_be(path: Path) -> None:
     rewrite(path, lambda x: x["manifests"][0]["annotations"].update({"org.example.note": "x"}))
     assert {"target": "xeon"} == BundleIndex.open(path).members[0].labels
+
+
+@pytest.mark.parametrize("platform", [3, {}, {"architecture": 3}, {"architecture": "moon"}])
+def test_platforms_of_other_tools_are_let_be(path: Path, platform: Any) -> None:
+    rewrite(path, lambda x: x["manifests"][0].update(platform=platform))
+    assert ["", "x86_64", "x86_64"] == [m.machine for m in BundleIndex.open(path).members]
 
 
 def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
