@@ -129,7 +129,7 @@ class Bundle:
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", path)
         for name, text in manifest.labels.items():
-            if member.labels.get(name, text) != text:
+            if member.labels and member.labels.get(name) != text:
                 raise damaged(f"a member is said to be for another {name} than its manifest", path)
         return cls(path, root, member, config, manifest, verify, arrive, trusted=trusted)
 
