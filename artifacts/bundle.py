@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from partitioner.artifacts.digest import digest_bytes, digest_stream, hex_of
 from partitioner.artifacts.faults import damaged
 from partitioner.artifacts.files import open_plain, read_plain
-from partitioner.artifacts.hashed import is_hashed, remember
+from partitioner.artifacts.hashed import hashing, is_hashed, remember
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob, ConstantRef, Manifest
 from partitioner.artifacts.oci import BLOBS, Member, read_image
 from partitioner.artifacts.validate import check_ref
@@ -128,7 +129,7 @@ class Bundle:
         if layers != manifest.blobs:
             raise damaged("the OCI manifest and the bundle's manifest list different blobs", path)
         for name, text in manifest.labels.items():
-            if member.labels.get(name, text) != text:
+            if member.labels and member.labels.get(name) != text:
                 raise damaged(f"a member is said to be for another {name} than its manifest", path)
         return cls(path, root, member, config, manifest, verify, arrive, trusted=trusted)
 
@@ -241,10 +242,12 @@ def read_blob(root: Path, blob: Blob, limit: int, arrive: Arrive | None = None) 
 def _check_content(
     path: Path, file: FileIO, info: os.stat_result, digest: str, *, again: bool
 ) -> None:
-    if not again and is_hashed(info, digest):
-        return
-    _check_digest(path, digest_stream(file), digest)
-    remember(info, digest)
+    # Segments that are loaded side by side often share their weights.
+    with nullcontext() if again else hashing(digest):
+        if not again and is_hashed(info, digest):
+            return
+        _check_digest(path, digest_stream(file), digest)
+        remember(info, digest)
 
 
 def _check_digest(path: Path, actual: str, declared: str) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 
-__all__ = ["identity", "is_hashed", "remember"]
+__all__ = ["hashing", "identity", "is_hashed", "remember"]
 
 #: Device, inode, size, times of change, digest.
 _hashed: set[tuple[int, int, int, int, int, str]] = set()
 _lock = threading.Lock()
+
+#: By digest: held by the thread that hashes it.
+_turns: dict[str, threading.Lock] = {}
 
 
 def identity(info: os.stat_result) -> tuple[int, int, int, int, int]:
@@ -27,3 +32,12 @@ def remember(info: os.stat_result, digest: str) -> None:
     """Note that the file has that digest."""
     with _lock:
         _hashed.add((*identity(info), digest))
+
+
+@contextmanager
+def hashing(digest: str) -> Generator[None]:
+    """Hash a blob alone in this process: who wants it meanwhile waits, and finds it hashed."""
+    with _lock:
+        turn = _turns.setdefault(digest, threading.Lock())
+    with turn:
+        yield

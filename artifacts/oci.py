@@ -59,6 +59,7 @@ _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 
 #: ``platform.machine()`` -> how OCI, after Go, calls it.
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,14 @@ def _read_member(row: Any, where: str) -> Member:
         labels[name] = value
     if "target" not in labels:
         raise damaged("a member does not say for which target it is", where)
-    return Member(image, labels)
+    return Member(image, labels, _machine_of(row))
+
+
+def _machine_of(row: Any) -> str:
+    """Of a member, empty where what it says is not ours: nothing here relies on it."""
+    platform = row.get("platform")
+    name = cast("dict[str, Any]", platform).get("architecture") if type(platform) is dict else None
+    return _MACHINES.get(name, "") if isinstance(name, str) else ""
 
 
 def _descriptor(blob: Blob) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Signatures of a bundle: a document beside it, by the OpenSSF model-signing library.
 
-What is signed is the OCI manifest, as the one file ``blobs/sha256/<hex>`` of a model; the digests
-in it cover everything else. Each signature is a Sigstore bundle with an in-toto statement, as the
-library writes it, so that its own tools read it (``docs/store.md``).
+What is signed is the root (see ``oci.py``), as the one file ``blobs/sha256/<hex>`` of a model; the
+digests in it cover everything else, all members included. Each signature is a Sigstore bundle with
+an in-toto statement, as the library writes it, so that its own tools read it (``docs/store.md``).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def write_signatures(bundle: Path, document: bytes) -> None:
 
 
 def sign_manifest(digest: str, content: bytes, key: Path, password: str | None = None) -> Signature:
-    """Sign an OCI manifest.
+    """Sign the root of a bundle.
 
     Args:
         key: file of a private key, PEM, on the curve P-256, P-384 or P-521.
@@ -138,10 +138,10 @@ def sign_manifest(digest: str, content: bytes, key: Path, password: str | None =
 def verify_manifest(
     digest: str, content: bytes, signatures: Sequence[Signature], keys: Sequence[Path]
 ) -> Path:
-    """Find a signature of an OCI manifest by one of some keys.
+    """Find a signature of a bundle's root by one of some keys.
 
     Args:
-        content: of the manifest; its digest is known to be ``digest``.
+        content: of the root; its digest is known to be ``digest``.
         keys: files of public keys, PEM. From the deployment, never from the bundle.
 
     Returns:
@@ -205,7 +205,7 @@ def _hashing(model_signing: Any) -> Any:
 
 @contextmanager
 def _as_model(digest: str, content: bytes) -> Generator[tuple[Path, Path]]:
-    """A directory with the manifest alone, as in the bundle, and a path for its signature."""
+    """A directory with the root alone, as in the bundle, and a path for its signature."""
     with tempfile.TemporaryDirectory(prefix="partitioner-") as folder:
         model = Path(folder) / "bundle"
         (model / BLOBS).mkdir(parents=True)

@@ -178,8 +178,10 @@ def test_members_for_other_targets_are_left_as_they_are(standin: Path, tmp_path:
     path = tmp_path / "b"
     build(Pipeline(), EXAMPLE, target=["inf2", "cpu"], defer_compile=True, output=path)
     cpu = Bundle.open(path, wanted={"target": "cpu"}).image
+    machines = [member.machine for member in BundleIndex.open(path).members]
     finish_bundle(path)
     index = BundleIndex.open(path, "always")
+    assert ["x86_64", ""] == machines == [member.machine for member in index.members]
     assert ["inf2", "cpu"] == [member.labels["target"] for member in index.members]
     for member in index.members:
         index.bundle(member).check()

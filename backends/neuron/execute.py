@@ -17,6 +17,7 @@ import numpy as np
 from partitioner.backends.execution import (
     ArtifactFiles,
     DeviceOptions,
+    Mode,
     OfSegment,
     call_once,
     place_of,
@@ -35,7 +36,8 @@ __all__ = ["NeuronBoundCall", "NeuronExecutable", "NeuronExecutor"]
 
 Array = np.ndarray[Any, Any]
 
-#: Core contexts are not thread-safe, and a process has one runtime.
+#: Core contexts are not thread-safe, and a process has one runtime. Segments are loaded by several
+#: threads.
 _loading = threading.Lock()
 
 
@@ -66,13 +68,8 @@ class NeuronExecutor:
         record = read_record(artifact.options, len(info.inputs), len(info.outputs), where)
         neff = find_neff(artifact.graph)
         check_neff(neff.header, record, self._devices, os.environ, where)
-        if self._placer is None:
-            cores = visible_cores(os.environ, self._devices, record.lnc)
-            self._placer = Placer(cores, device.mode)
-        if self._loader is None:
-            self._loader = find_loader()
         source = Source(artifact.graph, record, neff, _traced_outputs(record, info))
-        models = [self._load(source, core, info) for core in self._placer.cores_of_next()]
+        models = [self._load(source, core, info) for core in self._cores(record.lnc, device.mode)]
         executable = NeuronExecutable(models, record, info)
         try:
             executable.warm_up()
@@ -81,10 +78,19 @@ class NeuronExecutor:
             raise
         return executable
 
+    def _cores(self, lnc: int, mode: Mode) -> tuple[int, ...]:
+        """Those that the next segment is loaded onto; segments are loaded side by side."""
+        with _loading:
+            if self._placer is None:
+                cores = visible_cores(os.environ, self._devices, lnc)
+                self._placer = Placer(cores, mode)
+            return self._placer.cores_of_next()
+
     def _load(self, source: Source, core: int, info: SegmentInfo) -> Model:
-        assert self._loader is not None
         try:
             with _loading:
+                if self._loader is None:
+                    self._loader = find_loader()
                 return self._loader.load(source, core)
         except PartitionerError:
             raise

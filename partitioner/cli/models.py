@@ -18,7 +18,6 @@ __all__ = [
     "each_target",
     "load",
     "member_option",
-    "model_options",
     "model_options_for_targets",
     "needs_torch",
     "parse_labels",
@@ -35,10 +34,6 @@ target_files = click.option(
     multiple=True,
     type=click.Path(),
     help="A file of your own targets; see docs/targets.md. PARTITIONER_TARGETS names some, too.",
-)
-
-_ONE_TARGET = click.option(
-    "--target", default="cpu", show_default=True, help="See `partition targets`."
 )
 
 #: ``--variant``, for verbs that take a bundle: the member of one for several targets.
@@ -111,18 +106,9 @@ _OPTIONS = (
 )
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What a model is captured with and planned for."""
-    return _with_options(function, _ONE_TARGET)
-
-
 def model_options_for_targets(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for several targets, under the name ``targets``."""
-    return _with_options(function, _TARGETS)
-
-
-def _with_options(function: Callable[..., Any], target: Any) -> Callable[..., Any]:
-    for option in reversed((target, *_OPTIONS)):
+    """What a model is captured with and planned for; the targets under the name ``targets``."""
+    for option in reversed((_TARGETS, *_OPTIONS)):
         function = option(function)
     return function
 

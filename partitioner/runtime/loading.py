@@ -6,6 +6,7 @@ with a thread for each CPU, one segment is hashed while another is packed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from partitioner.artifacts.manifest import Artifact
     from partitioner.plan import SegmentInfo
 
-__all__ = ["load_segments"]
+__all__ = ["close_segments", "load_segments"]
 
 
 def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
@@ -57,6 +58,12 @@ def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable
             _abandon(loading)
             raise
     return {name: loaded[key] for name, key in keys.items()}
+
+
+def close_segments(executables: Mapping[str, Executable]) -> None:
+    """Close what :func:`load_segments` gave, each once: segments may share an executable."""
+    for executable in {id(one): one for one in executables.values()}.values():
+        executable.close()
 
 
 def _load(

@@ -16,7 +16,7 @@ from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.artifacts.store.sources import find_source, is_source
 from partitioner.runtime.choosing import Choice, choose
 
-__all__ = ["Keys", "opened"]
+__all__ = ["Keys", "open_directory", "opened"]
 
 #: A public key's file, or several of which one will do; None if no signature is required.
 Keys = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -62,11 +62,25 @@ def opened(
                 fetcher.start(needed_to_run(bundle.manifest))
             yield choice
         return
+    yield choose(open_directory(path, verify, keys=keys), wanted)
+
+
+def open_directory(
+    path: str | os.PathLike[str], verify: Verify = "once", *, keys: Keys = None
+) -> BundleIndex:
+    """Open a bundle that is here, with all its members.
+
+    Args:
+        path: a directory, or ``file://`` and a directory.
+        verify, keys: as of :func:`opened`.
+
+    Raises:
+        as ``BundleIndex.open``; and UsageError: a malformed address or policy.
+    """
     root = local_path(path)
     requirements = requirements_for(str(root.absolute()), _paths(keys))
     signatures = read_signatures(root) if requirements else []
-    index = BundleIndex.open(root, verify, trust=required(requirements, signatures))
-    yield choose(index, wanted)
+    return BundleIndex.open(root, verify, trust=required(requirements, signatures))
 
 
 def _paths(keys: Keys) -> tuple[Path, ...]:

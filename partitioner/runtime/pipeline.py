@@ -21,7 +21,7 @@ from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs, merged
-from partitioner.runtime.loading import load_segments
+from partitioner.runtime.loading import close_segments, load_segments
 from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.runner import Run
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
@@ -136,7 +136,13 @@ def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] 
     """
     _refuse_bfloat16(bundle)
     executables = load_segments(bundle, device)
-    return Pipeline(bundle, executables, _load_schedules(bundle), reasons)
+    try:
+        # After the segments: from a store, constants arrive last.
+        schedules = _load_schedules(bundle)
+    except BaseException:
+        close_segments(executables)
+        raise
+    return Pipeline(bundle, executables, schedules, reasons)
 
 
 class Pipeline:
@@ -221,9 +227,7 @@ class Pipeline:
         UsageError: raise an exception there to end the call instead.
         """
         if self._gate.close():
-            # Segments may share an executable.
-            for executable in {id(e): e for e in self._executables.values()}.values():
-                executable.close()
+            close_segments(self._executables)
             self._executables.clear()
             self._schedules.clear()
 

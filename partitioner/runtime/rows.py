@@ -68,8 +68,10 @@ def gather(specs: Sequence[InputSpec], given: Mapping[str, Any], seed: Any) -> R
     if is_several(seed):
         counts["seed"] = len(seed)
     count = max(counts.values(), default=1)
-    wrong = next((f"{what} has {n}" for what, n in counts.items() if n not in (1, count)), None)
-    if wrong is not None or 0 in counts.values():
+    none = [what for what, n in counts.items() if not n]
+    if none:
+        raise InputError(f"no row is given: {none[0]} is empty", advice="give one at least")
+    if not set(counts.values()) <= {1, count}:
         texts = ", ".join(f"{what} {n}" for what, n in counts.items())
         raise InputError(
             f"rows are given in different numbers: {texts}",

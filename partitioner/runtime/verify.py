@@ -19,7 +19,7 @@ from partitioner.errors import ParityError
 from partitioner.runtime.choosing import choose, judge
 from partitioner.runtime.code import refuse_code
 from partitioner.runtime.compare import Difference, compare
-from partitioner.runtime.opening import Keys, opened
+from partitioner.runtime.opening import Keys, open_directory
 from partitioner.runtime.pipeline import Pipeline, check_options, load_bucket
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import TensorSpec
@@ -110,7 +110,7 @@ def verify_bundle(
     """
     device = DeviceOptions(threads, memory, tuple(host_ops))
     check_options(device, "once")
-    index = BundleIndex.open(path, "always")
+    index = open_directory(path, keys=require_signature)
     members = index.matching(variant)
     index.check()
     skipped = _unrunnable(index, members, named="target" in (variant or {}))
@@ -121,10 +121,8 @@ def verify_bundle(
     for member in runnable:
         prefix = f"{member}: " if len(members) > 1 else ""
         bundle = index.bundle(member)
-        with opened(path, keys=require_signature, wanted=member.labels) as choice:
-            refuse_code(choice.bundle, allowed=allow_executable)
-            pipe = load_bucket(choice.bundle, device)
-        with pipe:
+        refuse_code(bundle, allowed=allow_executable)
+        with load_bucket(bundle, device) as pipe:
             rows += _run(bundle, pipe, prefix)
     return Report(tuple(rows), tuple(map(str, runnable)), skipped)
 

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +352,24 @@ def test_how_often_is_hashed(path: Path, hashed: list[int], verify: Any, count: 
         bundle.blob_path(digest_bytes(WEIGHTS))
         bundle.blob_path(digest_bytes(WEIGHTS))
     assert [1024] * count == hashed
+
+
+def test_threads_that_share_a_blob_hash_it_once(
+    path: Path, hashed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = module.digest_stream
+
+    def slowly(file: Any) -> str:
+        time.sleep(0.05)
+        return counted(file)
+
+    monkeypatch.setattr(module, "digest_stream", slowly)
+    bundle = Bundle.open(path)
+    digest = digest_bytes(WEIGHTS)
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(bundle.blob_path, [digest] * 4))
+    assert {blob_file(path)} == paths
+    assert 1 == len(hashed)
 
 
 def test_once_is_again_for_a_file_that_was_touched(path: Path, hashed: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from partitioner.artifacts.oci import (
 from partitioner.errors import BundleError, UsageError
 from tests.artifacts.samples import several, write_bundle, write_several
 
+BUCKETS = Path(__file__).parent / "data" / "golden" / "1.4-batches"
 IMAGE = Blob(digest_bytes(b"i"), 7, IMAGE_TYPE)
 
 
@@ -37,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_both_ways() -> None:
     members = (
-        Member(IMAGE, {"target": "xeon", "batch": "4"}),
+        Member(IMAGE, {"target": "xeon", "batch": "4"}, "x86_64"),
         Member(Blob(digest_bytes(b"j"), 8, IMAGE_TYPE), {"target": "cpu"}),
     )
     data = write_members(members)
@@ -180,9 +182,24 @@ def test_hostile_indexes(path: Path, change: Callable[[Any], Any], message: str)
         BundleIndex.open(path).check()
 
 
+def test_a_bucket_without_its_label(tmp_path: Path) -> None:
+    shutil.copytree(BUCKETS, tmp_path / "b")
+    rewrite(
+        tmp_path / "b", lambda x: x["manifests"][-1]["annotations"].pop("dev.partitioner.batch")
+    )
+    with pytest.raises(BundleError, match="for another batch than its manifest"):
+        BundleIndex.open(tmp_path / "b").check()
+
+
 def test_annotations_of_other_tools_are_let_be(path: Path) -> None:
     rewrite(path, lambda x: x["manifests"][0]["annotations"].update({"org.example.note": "x"}))
     assert {"target": "xeon"} == BundleIndex.open(path).members[0].labels
+
+
+@pytest.mark.parametrize("platform", [3, {}, {"architecture": 3}, {"architecture": "moon"}])
+def test_platforms_of_other_tools_are_let_be(path: Path, platform: Any) -> None:
+    rewrite(path, lambda x: x["manifests"][0].update(platform=platform))
+    assert ["", "x86_64", "x86_64"] == [m.machine for m in BundleIndex.open(path).members]
 
 
 def rewrite(path: Path, change: Callable[[Any], Any]) -> None:

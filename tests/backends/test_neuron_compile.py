@@ -7,7 +7,9 @@ them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import torch
 
 from partitioner.artifacts.jsontext import dumps, loads
 from partitioner.backends.execution import DeviceOptions
+from partitioner.backends.neuron import execute
 from partitioner.backends.neuron.compile import NeuronCompiler
+from partitioner.backends.neuron.devices import visible_cores
 from partitioner.backends.neuron.execute import NeuronExecutor
 from partitioner.backends.neuron.failures import CODES
 from partitioner.backends.neuron.portable import read_portable
@@ -335,6 +339,27 @@ def test_segments_of_a_pipeline_stand_on_different_cores(
     torch_neuronx.placements.clear()
     NeuronExecutor().load(artifact, DeviceOptions(mode="throughput"))
     assert [(0, 1), (1, 1)] == torch_neuronx.placements
+
+
+def test_segments_that_are_loaded_side_by_side_stand_on_different_cores(
+    well: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch_neuronx
+
+    def slowly(*args: Any) -> tuple[int, ...]:
+        time.sleep(0.1)
+        return visible_cores(*args)
+
+    monkeypatch.setattr(execute, "visible_cores", slowly)
+    artifact = files.artifact(files.compile(tmp_path))
+    torch_neuronx.placements.clear()
+    executor = NeuronExecutor()
+    with ThreadPoolExecutor(2) as pool:
+        loading = [pool.submit(executor.load, artifact, DeviceOptions()) for _ in range(2)]
+        executables = [one.result() for one in loading]
+    assert [(0, 1), (1, 1)] == sorted(torch_neuronx.placements)
+    for executable in executables:
+        executable.close()
 
 
 def test_weights_outside_of_the_neff_are_moved_to_the_core(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from partitioner.backends.onnx.execute import OnnxExecutable
 from partitioner.errors import (
     BackendError,
     BundleError,
@@ -460,6 +461,27 @@ def test_a_damaged_weight_is_found_before_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="its content was changed"):
         load(path, host_ops=[count_positive])
     assert "latent" in load(path, host_ops=[count_positive], verify="never")(image=IMAGE)
+
+
+def test_a_damaged_constant_leaves_no_segment_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_sampler(tmp_path / "b")
+    for blob in (path / "blobs" / "sha256").iterdir():
+        if blob.read_bytes() == TIMES.tobytes():
+            blob.chmod(0o644)
+            blob.write_bytes((TIMES + 1).tobytes())
+    closed: list[str] = []
+    close = OnnxExecutable.close
+
+    def note(self: OnnxExecutable) -> None:
+        closed.append(self.info.name)
+        close(self)
+
+    monkeypatch.setattr(OnnxExecutable, "close", note)
+    with pytest.raises(BundleError, match="its content was changed"):
+        load(path, host_ops=[count_positive])
+    assert {"encode", "mix", "denoise"} == set(closed)
 
 
 def test_a_failing_segment_is_named_with_its_source_and_step(tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def test_an_array_of_pictures_has_them_in_its_first_dimension() -> None:
     [
         ({"x": np.ones((3, 2)), "label": [1, 2]}, None, "input 'x' 3, input 'label' 2"),
         ({"x": np.ones((3, 2))}, [1, 2], "input 'x' 3, seed 2"),
-        ({"x": []}, None, "input 'x' 0"),
+        ({"x": []}, None, "no row is given: input 'x' is empty"),
+        ({"x": np.ones((3, 2))}, [], "no row is given: seed is empty"),
         ({"x": [[1, 2], [3]]}, None, "are no arrays of one shape"),
         ({"x": np.ones(2)}, None, r"float32\[batch, 2\]"),
     ],
