@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,7 @@ def _report(document: Any) -> HloReport:
     return HloReport(document["opcodes"], tuple(findings), document["instructions"])
 
 
-def _error(expected: list[Any], actual: list[Any]) -> float:
+def _error(expected: Sequence[Any], actual: Sequence[Any]) -> float:
     """The largest relative error; infinite where numbers of outputs, shapes or NaNs differ."""
     if len(expected) != len(actual):
         return math.inf
