@@ -13,15 +13,26 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["SHARED", "code_digest", "processor", "versions_of"]
+__all__ = ["OURS", "SHARED", "code_digest", "processor", "versions_of"]
 
-#: Modules and packages of this project that every compiler uses.
+#: All of this project's code. In a checkout the last three lie beside the first, not in it.
+OURS = ("partitioner", "partitioner.artifacts", "partitioner.backends", "partitioner.passes")
+
+#: Modules and packages of this project that compilers use beside their own package.
 SHARED = (
     "partitioner.backends.base",
+    "partitioner.backends.decomposed",
+    "partitioner.backends.execution",
     "partitioner.backends.graphs",
     "partitioner.backends.lifting",
+    "partitioner.backends.mapped",
     "partitioner.backends.worker",
+    "partitioner.caching.canonical",
+    "partitioner.compression.ops",
+    "partitioner.planning.cuts",
+    "partitioner.planning.segments",
     "partitioner.program",
+    "partitioner.torchexport",
     "partitioner.weights",
 )
 
@@ -59,15 +70,14 @@ def code_digest(*names: str) -> str:
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
     spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
+    if spec is None:
         raise ModuleNotFoundError(f"no module named {name!r}", name=name)
-    origin = Path(spec.origin)
-    if not spec.submodule_search_locations:
-        yield origin.name, origin
-        return
-    for path in sorted(origin.parent.rglob("*")):
-        if path.suffix in _CODE and "__pycache__" not in path.parts:
-            yield path.relative_to(origin.parent).as_posix(), path
+    if spec.origin is not None and not spec.submodule_search_locations:
+        yield Path(spec.origin).name, Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        for path in sorted(Path(folder).rglob("*")):
+            if path.suffix in _CODE and "__pycache__" not in path.parts:
+                yield path.relative_to(folder).as_posix(), path
 
 
 @functools.cache

@@ -45,6 +45,7 @@ from partitioner.placeholders import placeholder_values
 from partitioner.plan import Plan
 from partitioner.planning.cuts import first_failing, ops_of
 from partitioner.planning.segments import Segment
+from partitioner.precision import allowed_error
 from partitioner.program import Program
 from partitioner.recipes import read_recipe
 from partitioner.recompiling import Recompiler, WrongValue
@@ -149,6 +150,8 @@ def bisect_bundle(
     bundle.check()
     manifest = bundle.manifest
     sample = manifest.parity
+    given = manifest.options.get("accuracy_budget")
+    budget = given if isinstance(given, int | float) else None
     try:
         recipe = read_recipe(manifest.options.get("placement", {}))
         prepared = prepare(
@@ -167,8 +170,7 @@ def bisect_bundle(
         # Noise is drawn for each row, as in the build.
         prepared = replace(prepared, rows=manifest.batch.rows if manifest.batch else 1)
         prepared = tune_as(prepared, recipe.measured)
-        budget = manifest.options.get("accuracy_budget")
-        if isinstance(budget, int | float):
+        if budget is not None:
             quantize = manifest.options.get("quantize")
             examples = calibration if quantize else ()
             prepared = compress(
@@ -177,7 +179,8 @@ def bisect_bundle(
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
     target, captured = prepared.target, prepared.captured.program
-    tolerance = sample.tolerance if sample else Tolerance(target.relative, target.absolute)
+    allowed = allowed_error(target, manifest.artifacts, budget=budget)
+    tolerance = sample.tolerance if sample else Tolerance(allowed, target.absolute)
     values = placeholder_values(captured, example_inputs, sample.seed if sample else seed)
     with (
         tempfile.TemporaryDirectory(prefix="partitioner-") as name,
@@ -344,6 +347,7 @@ class _Search:
             what = f"the host op of segment {name!r} does not give the same numbers twice"
             return Finding("segment", what, segment=name, source=next(iter(sources), ""))
         given = {k.removeprefix("input."): a for k, a in arrays.items() if k.startswith("input.")}
+        manifest = self.bundle.manifest
         compiler = Recompiler(
             self.prepared.compilers[segment.backend],
             self.prepared.program.constants,
@@ -351,6 +355,8 @@ class _Search:
             self.writer,
             self.folder,
             target=self.prepared.target,
+            precision=str(manifest.artifacts[name].options.get("precision", "f32")),
+            settings=manifest.options.get("backend_options", {}),
         )
         ops = ops_of(segment)
         wrong: dict[int, WrongValue] = {}
@@ -382,7 +388,7 @@ class _Search:
         )
         artifact, tolerance = self.bundle.manifest.artifacts[name], self.tolerance
         found = None
-        if artifact.graph is not None and compiler.graph is not None:
+        if artifact.backend == "onnx" and artifact.graph and compiler.graph:
             found = first_difference(
                 compiler.graph,
                 self.writer.blobs_dir,

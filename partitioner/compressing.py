@@ -12,7 +12,6 @@ import torch
 
 from partitioner.backends.base import CompileOptions
 from partitioner.capture.structure import named_tensors
-from partitioner.compression.runs import Recorder, record
 from partitioner.compression.search import Static, find_levels
 from partitioner.compression.static import StaticProduct
 from partitioner.errors import CompileError, ModelError, UsageError
@@ -21,6 +20,7 @@ from partitioner.placeholders import placeholder_values
 from partitioner.planning.segments import Segment
 from partitioner.precision import multiplies_in_8_bits
 from partitioner.program import Program
+from partitioner.reference import Recorder, record
 from partitioner.variants import trips_of, with_trips
 
 __all__ = ["QUANTIZE", "check_quantize", "complete", "compress"]

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 
+from partitioner.artifacts.manifest import Artifact
 from partitioner.errors import UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.stage_dtypes import is_inside, stages_named
@@ -15,6 +16,7 @@ from partitioner.targets import Target
 __all__ = [
     "PRECISIONS",
     "Precision",
+    "allowed_error",
     "check_limits",
     "check_stages",
     "for_target",
@@ -146,6 +148,23 @@ def multiplies_in_8_bits(target: Target) -> bool:
 def tolerance_of(precision: Precision | None) -> float:
     """How far outputs may be off for it, relative; 0 where nothing is rounded."""
     return max((_TOLERANCES[name] for name in _names(precision).values()), default=0.0)
+
+
+def allowed_error(
+    target: Target,
+    artifacts: Mapping[str, Artifact],
+    *,
+    precision: Precision | None = None,
+    budget: float | None = None,
+) -> float:
+    """How far results of a bundle may be off, relative: by its target and by all that rounds.
+
+    Args:
+        artifacts: of what the segments compute in, which may be less than what was asked for.
+        precision, budget: what was asked for.
+    """
+    computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
+    return max(target.relative, tolerance_of(precision), budget or 0.0, *computed)
 
 
 def _names(precision: Precision | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import fx
 
 from partitioner.artifacts.manifest import Tolerance
 from partitioner.artifacts.writer import BundleWriter
+from partitioner.backendoptions import BackendOptions
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions, Compiler
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
@@ -47,6 +48,7 @@ class Recompiler:
         graph: the file that was compiled last.
         compiled: how many were.
         target: what is compiled for.
+        precision, settings: as of :class:`CompileOptions`.
     """
 
     compiler: Compiler
@@ -57,6 +59,8 @@ class Recompiler:
     graph: Path | None = None
     compiled: int = 0
     target: Target | None = None
+    precision: str = "f32"
+    settings: BackendOptions = field(default_factory=dict[str, Mapping[str, Any]])
 
     def first_wrong(
         self, segment: Segment, count: int, given: Mapping[str, Array], tolerance: Tolerance
@@ -86,7 +90,13 @@ class Recompiler:
     def _compile(self, segment: Segment) -> Executable:
         self.compiled += 1
         workdir = Path(tempfile.mkdtemp(dir=self.folder))
-        options = CompileOptions(workdir, self.writer.blobs_dir, target=self.target)
+        options = CompileOptions(
+            workdir,
+            self.writer.blobs_dir,
+            precision=self.precision,
+            target=self.target,
+            settings=self.settings,
+        )
         compiled = self.compiler.compile(segment, self.constants, self.layout, options)
         self.graph = compiled.graph
         files = ArtifactFiles(

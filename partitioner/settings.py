@@ -14,7 +14,7 @@ from partitioner.capture import Captured
 from partitioner.capture.stages import find_modules
 from partitioner.choices import capture_variants
 from partitioner.passes.pipeline import Observer, dump_to
-from partitioner.precision import Precision, tolerance_of
+from partitioner.precision import Precision, allowed_error
 from partitioner.targets import Target
 
 __all__ = ["Settings"]
@@ -69,10 +69,9 @@ class Settings:
 
     def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
         """How far results may be off: as asked for, else by the target and what rounds."""
-        # Of what the segments compute in, which may be less than what was asked for.
-        computed = [tolerance_of(a.options.get("precision")) for a in artifacts.values()]
-        rounding = max(tolerance_of(self.precision), self.accuracy_budget or 0.0, *computed)
-        allowed = max(target.relative, rounding)
+        allowed = allowed_error(
+            target, artifacts, precision=self.precision, budget=self.accuracy_budget
+        )
         return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
 
     def dump_for(self, member: str) -> list[Observer]:

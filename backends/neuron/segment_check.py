@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from partitioner.backends.neuron.hlo_check import Finding, HloReport
 from partitioner.backends.worker import run_job
 from partitioner.errors import CompileError
 from partitioner.planning.segments import Segment
-from partitioner.reference import FirstCall
+from partitioner.reference import Kept, Recorder
 from partitioner.weights import Layout, lay_out
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def check_segments(
     segments: Mapping[str, Segment],
     constants: Mapping[str, torch.Tensor],
     target: Target,
-    calls: Callable[[], Mapping[str, FirstCall]],
+    calls: Callable[[], Mapping[str, Recorder]],
     *,
     timeout_s: float = 1800.0,
 ) -> list[SegmentCheck]:
@@ -83,8 +83,8 @@ def check_segments(
         segments: by name.
         constants: of the program.
         target: for its limits.
-        calls: runs the plan by torch; gives the first calls of all segments, by name. Asked for if
-            anything could be lowered.
+        calls: runs the plan by torch; gives the calls of all segments that were kept, by name.
+            Asked for if anything could be lowered.
         timeout_s: seconds for each of the two jobs of a segment.
 
     Raises:
@@ -106,7 +106,8 @@ def check_segments(
         layout = lay_out(constants, outside, writer)
         given = calls() if lowered else {}
         for name in lowered:
-            found[name] = jobs[name].run(found[name], given[name], layout, writer.blobs_dir)
+            call = next(iter(given[name].calls), None)
+            found[name] = jobs[name].run(found[name], call, layout, writer.blobs_dir)
     return list(found.values())
 
 
@@ -143,15 +144,16 @@ class SegmentJob:
         return SegmentCheck(self.segment.name, _report(value["report"]), limit)
 
     def run(
-        self, check: SegmentCheck, call: FirstCall, layout: Layout, blobs_dir: Path
+        self, check: SegmentCheck, call: Kept | None, layout: Layout, blobs_dir: Path
     ) -> SegmentCheck:
         """Run what was lowered on what went into a call of the segment, and compare.
 
         Args:
             check: what :meth:`lower` found.
+            call: None where there was none.
             layout: where the weights lie in ``blobs_dir``.
         """
-        if not call.results:
+        if call is None:
             return replace(check, failure="the plan does not call it on the example inputs")
         lifted = lifted_names(self.segment, self.constants)
         places = {name: layout[name] for name in sorted(lifted)}
@@ -191,7 +193,7 @@ def _report(document: Any) -> HloReport:
     return HloReport(document["opcodes"], tuple(findings), document["instructions"])
 
 
-def _error(expected: list[Any], actual: list[Any]) -> float:
+def _error(expected: Sequence[Any], actual: Sequence[Any]) -> float:
     """The largest relative error; infinite where numbers of outputs, shapes or NaNs differ."""
     if len(expected) != len(actual):
         return math.inf

@@ -6,11 +6,13 @@ The check is run again where any of it changes. What it cannot see, and so is tr
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from partitioner.artifacts.digest import digest_bytes, digest_file
 from partitioner.artifacts.jsontext import dumps
 from partitioner.artifacts.manifest import Artifact, Tolerance
 from partitioner.backends import find_backend
-from partitioner.backends.facts import code_digest, processor, versions_of
+from partitioner.backends.facts import OURS, code_digest, processor, versions_of
 from partitioner.backends.graphs import encode_argument, encode_type
 from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, Part, part
@@ -29,7 +31,6 @@ from partitioner.capture.sources import portable
 from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves
 from partitioner.frontend import PARITY_SEED, Case, Prepared
-from partitioner.hostops import HostOp
 from partitioner.plan import Plan
 from partitioner.program import Program
 from partitioner.runtime.cpus import usable_cpus
@@ -60,7 +61,8 @@ def parity_key(
       the program names;
     - ``artifacts``: what was compiled, to the byte, and the plan that calls it;
     - ``check``: tolerance, seed, and what is a row of what;
-    - ``compiler``: versions of torch, NumPy and the backends' libraries, and all of our own code;
+    - ``compiler``: versions of torch, NumPy and the backends' libraries, and all of our own code
+      and that of backends which others bring;
     - ``target``: the processor and how many of them may be used.
     """
     cases = prepared.cases
@@ -189,7 +191,10 @@ def _without_sources(plan: Plan) -> Plan:
 def _versions(artifacts: Mapping[str, Artifact]) -> dict[str, str]:
     libraries = {lib for a in artifacts.values() for lib in find_backend(a.backend).requires}
     versions = versions_of("torch", "numpy", *sorted(libraries))
-    return {**versions, "code": code_digest("partitioner")}
+    executors = {find_backend(a.backend).executor.partition(":")[0] for a in artifacts.values()}
+    # A backend may be another package's.
+    others = {module.partition(".")[0] for module in executors if module} - {OURS[0]}
+    return {**versions, "code": code_digest(*OURS, *sorted(others))}
 
 
 # --- the user's code ----------------------------------------------------------------------------
@@ -198,7 +203,7 @@ def _versions(artifacts: Mapping[str, Artifact]) -> dict[str, str]:
 def _code_files(module: Any, prepared: Prepared) -> list[Path]:
     """Source files, sorted; a name that is no file where there is no source."""
     paths = set(_lines(prepared))
-    paths |= {_file_of(op) for op in prepared.program.host_ops.values()}
+    paths |= {_defined_in(op.function) for op in prepared.program.host_ops.values()}
     objects = (module, *find_modules(module).values())
     packages = {_package(one) for one in objects} - set(_VERSIONED)
     paths |= {_defined_in(one) for one in objects if _package(one) in packages}
@@ -220,7 +225,9 @@ def _package(one: Any) -> str:
 
 
 def _maker(one: Any) -> Any:
-    """The function itself, or the class of any other object."""
+    """The function itself, also inside of a method or partial, or the class of any other object."""
+    while isinstance(one, functools.partial | MethodType):
+        one = one.func if isinstance(one, functools.partial) else one.__func__
     return one if inspect.isfunction(one) else type(one)
 
 
@@ -240,7 +247,3 @@ def _lines(prepared: Prepared) -> Iterator[str]:
                 source = str(node.meta.get("source", ""))
                 if source:
                     yield source.rpartition(":")[0]
-
-
-def _file_of(op: HostOp) -> str:
-    return inspect.getsourcefile(op.function) or "unknown"

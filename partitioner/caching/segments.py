@@ -173,10 +173,12 @@ class _Cached:
         except BundleError as error:
             self.cache.reject(found, error)
             return None
+        # ``what`` is as it was: the bundle's report may hold it, and is the same without the cache.
         return CompileError(
-            f"{note.what} (known from the compile cache)",
+            note.what,
             where=note.where or None,
-            advice=f"{note.advice or 'change it'}; without --cache-failures it is tried again",
+            advice=f"{note.advice or 'change it'}; this is known from the compile cache, without "
+            "--cache-failures it is tried again",
         )
 
     def _compare(self, kept: Compiled, compiled: Compiled) -> None:

@@ -41,7 +41,7 @@ def _segments(prepared: Any, backend: str) -> dict[str, Any]:
 
 def _checked(info: Any, prepared: Any, example_inputs: Mapping[str, Any]) -> dict[str, Any]:
     from partitioner.frontend import example_request
-    from partitioner.reference import first_calls
+    from partitioner.reference import record
 
     missing = info.missing_to_check()
     if missing:
@@ -52,7 +52,7 @@ def _checked(info: Any, prepared: Any, example_inputs: Mapping[str, Any]) -> dic
         _segments(prepared, info.name),
         prepared.program.constants,
         prepared.target,
-        lambda: first_calls(prepared.program, prepared.planned, values),
+        lambda: record(prepared.program, prepared.planned, [values]),
     )
     return {"backend": info.name, "note": "", "segments": [entry(one) for one in checks]}
 

@@ -1,7 +1,7 @@
 """Which precision each segment's products need, so that a pipeline stays within an accuracy budget.
 
 1. The plan is run by its reference; what goes into each segment and what comes out is kept
-   (:mod:`partitioner.compression.runs`).
+   (:mod:`partitioner.reference`).
 2. Each segment by itself gets the first level of its ladder at which its results, on its true
    inputs, differ by no more than the budget.
 3. The whole program is run at these levels. While an output differs by more, the segment with the
@@ -24,12 +24,12 @@ from torch import fx
 
 from partitioner.artifacts.manifest import Tolerance
 from partitioner.compression.rewrite import LEVELS, STATIC, Level, compressed, weights_of
-from partitioner.compression.runs import Recorder, run_reference
 from partitioner.compression.static import StaticProduct, merged
 from partitioner.interpreter import run_program
 from partitioner.planning.plan import Planned
 from partitioner.planning.segments import Segment
 from partitioner.program import Program, node_type
+from partitioner.reference import Recorder, run_reference
 from partitioner.runtime.compare import compare_gists, gist_of
 
 __all__ = ["Static", "Trade", "find_levels"]

@@ -18,7 +18,9 @@ from torch import nn
 import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.openvino import cache
+from partitioner.backends.openvino.compile import OpenvinoCompiler
 from partitioner.backends.openvino.settings import has_bfloat16
+from partitioner.bisection import Finding, bisect_bundle
 from partitioner.cli import inspect
 from partitioner.errors import BundleError, CompileError
 from partitioner.modelfile import load_model
@@ -190,6 +192,40 @@ def test_a_xeon_multiplies_in_bfloat16_unless_told_otherwise(
     error = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
     rounds = recorded == "bf16" and has_bfloat16()
     assert (1e-4 < error < 5e-2) if rounds else (error < 1e-5)
+
+
+def test_bisecting_compiles_segments_as_the_build_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment in bfloat16 is no fault of the bundle's graph, and here none at all."""
+    options: dict[str, Any] = {"target": "xeon", "backends": ["openvino", "host"]}
+    built(tmp_path, "b", Sampler(), X, **options, parity=False)
+    assert "healthy" == bisected(tmp_path / "b").kind
+    monkeypatch.setattr("partitioner.bisection.allowed_error", lambda *given, **named: 1e-4)
+    assert ("node" if has_bfloat16() else "healthy") == bisected(tmp_path / "b").kind
+
+
+def test_a_bundle_whose_own_graph_is_wrong_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = OpenvinoCompiler.compile
+
+    def doctored(*arguments: Any, **options: Any) -> Any:
+        compiled = compile_(*arguments, **options)
+        graph = compiled.graph.read_bytes()
+        compiled.graph.write_bytes(graph.replace(b'type="Swish"', b'type="Mish"'))
+        return compiled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenvinoCompiler, "compile", doctored)
+        built(tmp_path, "b", Sampler(), X, backends=["openvino", "host"], parity=False)
+    found = bisected(tmp_path / "b")
+    assert ("segment", "denoiser") == (found.kind, found.segment)
+    assert "the bundle's own graph is not what this version makes of it" in found.what
+
+
+def bisected(path: Path) -> Finding:
+    return bisect_bundle(Bundle.open(path), Sampler().eval(), {"x": X})
 
 
 def test_weights_that_were_changed_are_refused_whatever_the_cache_holds(tmp_path: Path) -> None:

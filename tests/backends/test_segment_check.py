@@ -13,7 +13,7 @@ from partitioner.backends.lifting import lifted_names
 from partitioner.backends.neuron.segment_check import SegmentCheck, SegmentJob, check_segments
 from partitioner.interpreter import run_nodes
 from partitioner.planning.segments import Segment
-from partitioner.reference import FirstCall
+from partitioner.reference import Kept, Recorder
 from partitioner.targets import find_target
 from partitioner.weights import lay_out
 
@@ -31,9 +31,10 @@ def affine() -> tuple[Segment, dict[str, torch.Tensor]]:
     return draft.done(draft.op(aten.add.Tensor, product, bias)), draft.constants
 
 
-def first_call(segment: Segment, constants: dict[str, torch.Tensor]) -> FirstCall:
+def first_call(segment: Segment, constants: dict[str, torch.Tensor]) -> Recorder:
     results = run_nodes(segment.graph, constants, [torch.from_numpy(X)])
-    return FirstCall((), (), lambda arrays: (), [X], [one.numpy() for one in results])
+    kept = Kept((X,), tuple(one.numpy() for one in results))
+    return Recorder((), (), lambda arrays: (), calls=[kept])
 
 
 def refused() -> Segment:
@@ -79,7 +80,8 @@ def planted(folder: Path, old: str, new: str) -> SegmentCheck:
         lowered = folder / "job" / "module.mlir"
         assert old in lowered.read_text()
         lowered.write_text(lowered.read_text().replace(old, new))
-        return job.run(check, first_call(segment, constants), layout, writer.blobs_dir)
+        (call,) = first_call(segment, constants).calls
+        return job.run(check, call, layout, writer.blobs_dir)
 
 
 def test_a_wrong_lowering_is_found(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_a_lowering_that_is_no_program_is_found(tmp_path: Path) -> None:
 
 def test_a_segment_that_is_not_called_is_said_to_be(tmp_path: Path) -> None:
     segment, constants = affine()
-    call = FirstCall((), (), lambda arrays: ())
+    call = Recorder((), (), lambda arrays: ())
     (check,) = check_segments(
         {"part": segment}, constants, find_target("inf2"), lambda: {"part": call}
     )

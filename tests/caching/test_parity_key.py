@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from partitioner import backends
+from partitioner.artifacts.digest import digest_file
 from partitioner.artifacts.manifest import Artifact, Batch, Tolerance
+from partitioner.backends.execution import BackendInfo
+from partitioner.backends.facts import OURS
 from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, compare_keys
 from partitioner.caching.parity_key import parity_key
@@ -28,6 +35,7 @@ def pipeline(x, scale={scale}):
 """
 
 ARTIFACTS = {"main": Artifact("onnx", f"sha256:{'a' * 64}", (), {})}
+OTHER = BackendInfo("other", f"{__name__}:Executor", "")
 TOLERANCE = Tolerance(1e-4, 1e-6)
 
 
@@ -127,6 +135,35 @@ def test_the_machine_and_our_code_count(
     before = found.key()
     monkeypatch.setattr(f"partitioner.caching.parity_key.{name}", lambda *given: 99)
     assert [label] == labels(found.key(), before)
+
+
+def test_code_of_backends_counts_also_of_those_that_others_bring(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        "partitioner.caching.parity_key.code_digest", lambda *names: asked.append(names) or "code"
+    )
+    entries = [*backends._entries(), EntryPoint("other", f"{__name__}:OTHER", "group")]
+    monkeypatch.setattr(backends, "_entries", lambda: entries)
+    found.key()
+    found.key(artifacts={"main": Artifact("other", None, (), {})})
+    assert [OURS, (*OURS, "tests")] == asked
+    assert "partitioner.backends" in OURS
+
+
+def test_the_function_inside_of_a_method_or_partial_counts(found: Found, tmp_path: Path) -> None:
+    path = tmp_path / "holder.py"
+    path.write_text("class Holder:\n    def run(self, x):\n        return x\n")
+    spec = importlib.util.spec_from_file_location("holder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    key = found.key(module=functools.partial(module.Holder().run))
+    assert key is not None
+    (code,) = (part for part in key.parts if part.label == "code")
+    assert digest_file(path) in code.facts.values()
 
 
 def test_what_has_no_text_has_no_key(found: Found) -> None:

@@ -189,7 +189,9 @@ def test_failures_are_kept_only_when_asked(
     first = fail(asking)
     assert 1 == len(asked)
     again = fail(asking)
-    assert f"{first.what} (known from the compile cache)" == again.what
+    # A bundle's report may hold it.
+    assert first.what == again.what
+    assert "known from the compile cache" in str(again.advice)
     assert 1 == len(asked)
     fail(options)
     assert 2 == len(asked)
