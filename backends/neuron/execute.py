@@ -17,6 +17,7 @@ import numpy as np
 from partitioner.backends.execution import (
     ArtifactFiles,
     DeviceOptions,
+    Mode,
     OfSegment,
     call_once,
     place_of,
@@ -40,9 +41,10 @@ _loading = threading.Lock()
 
 
 class NeuronExecutor:
-    """Loads the Neuron artifacts of one pipeline."""
+    """Loads the Neuron artifacts of one pipeline. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._loader: Loader | None = None
         self._placer: Placer | None = None
         self._devices = find_devices()
@@ -66,30 +68,38 @@ class NeuronExecutor:
         record = read_record(artifact.options, len(info.inputs), len(info.outputs), where)
         neff = find_neff(artifact.graph)
         check_neff(neff.header, record, self._devices, os.environ, where)
-        if self._placer is None:
-            cores = visible_cores(os.environ, self._devices, record.lnc)
-            self._placer = Placer(cores, device.mode)
-        if self._loader is None:
-            self._loader = find_loader()
+        loader, cores = self._place(record.lnc, device.mode)
         source = Source(artifact.graph, record, neff, _traced_outputs(record, info))
-        models = [self._load(source, core, info) for core in self._placer.cores_of_next()]
-        executable = NeuronExecutable(models, record, info)
+        models: list[Model] = []
         try:
+            for core in cores:
+                models.append(_load(loader, source, core, info))
+            executable = NeuronExecutable(models, record, info)
             executable.warm_up()
         except BaseException:
-            executable.close()
+            for model in models:
+                model.close()
             raise
         return executable
 
-    def _load(self, source: Source, core: int, info: SegmentInfo) -> Model:
-        assert self._loader is not None
-        try:
-            with _loading:
-                return self._loader.load(source, core)
-        except PartitionerError:
-            raise
-        except Exception as error:  # The libraries raise RuntimeError and types of their own.
-            raise _failure("could not be loaded", error, info, source.record) from error
+    def _place(self, lnc: int, mode: Mode) -> tuple[Loader, tuple[int, ...]]:
+        """The pipeline's loader, and the cores of its next segment."""
+        with self._lock:
+            if self._placer is None:
+                self._placer = Placer(visible_cores(os.environ, self._devices, lnc), mode)
+            if self._loader is None:
+                self._loader = find_loader()
+            return self._loader, self._placer.cores_of_next()
+
+
+def _load(loader: Loader, source: Source, core: int, info: SegmentInfo) -> Model:
+    try:
+        with _loading:
+            return loader.load(source, core)
+    except PartitionerError:
+        raise
+    except Exception as error:  # The libraries raise RuntimeError and types of their own.
+        raise _failure("could not be loaded", error, info, source.record) from error
 
 
 class NeuronExecutable(OfSegment):

@@ -7,7 +7,9 @@ them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 
 from partitioner.artifacts.jsontext import dumps, loads
 from partitioner.backends.execution import DeviceOptions
+from partitioner.backends.neuron import execute
 from partitioner.backends.neuron.compile import NeuronCompiler
 from partitioner.backends.neuron.execute import NeuronExecutor
 from partitioner.backends.neuron.failures import CODES
@@ -335,6 +338,28 @@ def test_segments_of_a_pipeline_stand_on_different_cores(
     torch_neuronx.placements.clear()
     NeuronExecutor().load(artifact, DeviceOptions(mode="throughput"))
     assert [(0, 1), (1, 1)] == torch_neuronx.placements
+
+
+def test_segments_that_are_loaded_side_by_side_stand_on_different_cores(
+    well: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch_neuronx
+
+    found = execute.visible_cores
+
+    def looked_for(*given: Any) -> tuple[int, ...]:
+        # As long as it takes the other thread to get here, if it may.
+        time.sleep(0.2)
+        return found(*given)
+
+    monkeypatch.setattr(execute, "visible_cores", looked_for)
+    artifact = files.artifact(files.compile(tmp_path))
+    torch_neuronx.placements.clear()
+    executor = NeuronExecutor()
+    with ThreadPoolExecutor(2) as pool:
+        for loading in [pool.submit(executor.load, artifact, DeviceOptions()) for _ in range(2)]:
+            loading.result()
+    assert [(0, 1), (1, 1)] == sorted(torch_neuronx.placements)
 
 
 def test_weights_outside_of_the_neff_are_moved_to_the_core(
