@@ -28,6 +28,8 @@ from partitioner.artifacts.writer import BundleWriter, refuse_existing
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.errors import CompileError
+from partitioner.provenance.distributions import used
+from partitioner.provenance.renewal import renewed, unattested
 from partitioner.recording import toolchain
 
 __all__ = ["Finished", "deferred_segments", "finish_bundle"]
@@ -206,11 +208,17 @@ def _manifest(bundle: Bundle, done: Mapping[str, _Made], writer: BundleWriter) -
         artifacts[name] = Artifact(artifacts[name].backend, graph, (), made.options)
     tools = {**manifest.toolchain, **_compilers()} if done else manifest.toolchain
     finished = manifest.replace(artifacts=artifacts, blobs=(), toolchain=tools)
+    if done:
+        finished = unattested(finished)
     read = {found.decode() for found in _DIGEST.findall(finished.to_json())}
     for blob in manifest.blobs:
         if blob.digest in read:
             writer.add_file(bundle.blob_path(blob.digest), blob.media_type)
-    return finished.replace(blobs=tuple(blob for _, blob in sorted(writer.blobs.items())))
+    finished = finished.replace(blobs=tuple(blob for _, blob in sorted(writer.blobs.items())))
+    if not done:
+        return finished
+    added = used(_compilers(), {artifacts[name].backend for name in done}, ())
+    return renewed(finished, writer, bundle, added)
 
 
 def _compilers() -> dict[str, str]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import partitioner
+from partitioner.artifacts.attestations import read_attestation
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.index import BundleIndex
 from partitioner.backends.neuron.sdk import find_kind
@@ -183,6 +184,31 @@ def test_a_finished_bundle_needs_nothing_more(finished: Path, deferred: Path) ->
     before = Bundle.open(deferred).manifest.artifacts.values()
     portable = {str(one.graph) for one in before if one.is_deferred}
     assert set() == portable & {blob.digest for blob in manifest.blobs}
+
+
+def test_the_documents_speak_of_what_was_compiled(finished: Path, deferred: Path) -> None:
+    before, after = Bundle.open(deferred), Bundle.open(finished)
+    statement = read_attestation(after, "provenance")
+    subjects = {f"sha256:{row['digest']['sha256']}" for row in statement["subject"]}
+    documents = set(after.manifest.report["attestations"].values())
+    assert {blob.digest for blob in after.manifest.blobs} - documents == subjects
+    components = read_attestation(after, "sbom")["components"]
+    assert subjects == {row["bom-ref"] for row in components if "purl" not in row}
+    old = [row for row in read_attestation(before, "sbom")["components"] if "purl" in row]
+    new = [row for row in components if "purl" in row]
+    # Nothing that the build has named is lost, and what has compiled is there.
+    assert [] == [row for row in old if row not in new]
+    assert {"neuronx-cc", "torch-neuronx"} <= {row["name"] for row in new}
+    sources = [
+        [row for row in rows if "uri" not in row]
+        for rows in (
+            read_attestation(one, "provenance")["predicate"]["buildDefinition"][
+                "resolvedDependencies"
+            ]
+            for one in (before, after)
+        )
+    ]
+    assert sources[0] == sources[1] != []
 
 
 def test_members_for_other_targets_are_left_as_they_are(standin: Path, tmp_path: Path) -> None:
