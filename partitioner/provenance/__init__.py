@@ -11,8 +11,8 @@ from pathlib import Path
 
 from partitioner.artifacts.manifest import Manifest
 from partitioner.artifacts.writer import BundleWriter
-from partitioner.provenance.distributions import packages_of, used
 from partitioner.provenance.declaring import declared
+from partitioner.provenance.distributions import packages_of, used
 from partitioner.provenance.source import find_source
 
 __all__ = ["attested"]
