@@ -178,6 +178,8 @@ def _fail(way, workdir):
     if kind == "code":
         (workdir / "log-neuron-cc.txt").write_text(f"ERROR [NCC_{detail}] as documented\n")
         raise RuntimeError("neuronx-cc failed with 70")
+    if kind == "warn":
+        warnings.warn(detail, UserWarning, stacklevel=3)
     if kind == "print":
         print(detail)
         raise RuntimeError("neuronx-cc failed with 1")
