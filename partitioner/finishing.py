@@ -24,10 +24,12 @@ from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.jsontext import dumps
 from partitioner.artifacts.manifest import Artifact, Manifest
 from partitioner.artifacts.oci import BLOBS
-from partitioner.artifacts.writer import BundleWriter
+from partitioner.artifacts.writer import BundleWriter, refuse_existing
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.errors import CompileError
+from partitioner.provenance.distributions import used
+from partitioner.provenance.renewal import renewed, unattested
 from partitioner.recording import toolchain
 
 __all__ = ["Finished", "deferred_segments", "finish_bundle"]
@@ -83,7 +85,7 @@ def finish_bundle(
         BundleError: no bundle, or damaged.
         MissingDependencyError: the compiler is not here.
         CompileError: a segment cannot be compiled; what was compiled before it is kept.
-        OutputError: the finished bundle cannot be written.
+        OutputError: there is something at ``output``, or it cannot be written.
     """
     index = BundleIndex.open(path, "always")
     members = [(member, index.bundle(member)) for member in index.here]
@@ -91,6 +93,9 @@ def finish_bundle(
     if not missing:
         return Finished(index.path, index.digest, (), (), {})
     target = Path(output).absolute() if output is not None else index.path
+    overwrite = overwrite or target == index.path
+    # Not after hours of compiling.
+    refuse_existing(target, overwrite=overwrite)
     options = CompileOptions(
         Path(), index.path / BLOBS, timeout_s, memory_bytes, Path(log) if log else None
     )
@@ -100,7 +105,7 @@ def finish_bundle(
         if progress is not None:
             progress(count, len(missing))
         done[bundle.image.digest, name] = work.make(bundle, name)
-    with BundleWriter(target, overwrite=overwrite or target == index.path) as writer:
+    with BundleWriter(target, overwrite=overwrite) as writer:
         for member, bundle in members:
             own = {n: made for (image, n), made in done.items() if image == member.image.digest}
             manifest = _manifest(bundle, own, writer)
@@ -150,14 +155,16 @@ class _Work:
         if (kept / "made.json").is_file():
             return self._read(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix="job-") as job:
-            try:
-                compiled = self._compile(bundle, name, artifact, Path(job))
-            except CompileError as error:
-                others = "; what was compiled before is kept, so run it again after that"
-                error.advice = f"{error.advice or 'see its log'}{others}"
-                raise
-            self._keep(compiled, kept)
+        try:
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix="job-") as job:
+                self._keep(self._compile(bundle, name, artifact, Path(job)), kept)
+        except CompileError as error:
+            others = "; what was compiled before is kept, so run it again after that"
+            error.advice = f"{error.advice or 'see its log'}{others}"
+            raise
+        finally:
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
         return self._read(kept, resumed=False)
 
     def _compile(self, bundle: Bundle, name: str, artifact: Artifact, job: Path) -> Any:
@@ -201,11 +208,17 @@ def _manifest(bundle: Bundle, done: Mapping[str, _Made], writer: BundleWriter) -
         artifacts[name] = Artifact(artifacts[name].backend, graph, (), made.options)
     tools = {**manifest.toolchain, **_compilers()} if done else manifest.toolchain
     finished = manifest.replace(artifacts=artifacts, blobs=(), toolchain=tools)
+    if done:
+        finished = unattested(finished)
     read = {found.decode() for found in _DIGEST.findall(finished.to_json())}
     for blob in manifest.blobs:
         if blob.digest in read:
             writer.add_file(bundle.blob_path(blob.digest), blob.media_type)
-    return finished.replace(blobs=tuple(blob for _, blob in sorted(writer.blobs.items())))
+    finished = finished.replace(blobs=tuple(blob for _, blob in sorted(writer.blobs.items())))
+    if not done:
+        return finished
+    added = used(_compilers(), {artifacts[name].backend for name in done}, ())
+    return renewed(finished, writer, bundle, added)
 
 
 def _compilers() -> dict[str, str]:

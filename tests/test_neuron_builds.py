@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import partitioner
+from partitioner.artifacts.attestations import read_attestation
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.index import BundleIndex
 from partitioner.backends.neuron.sdk import find_kind
@@ -25,6 +26,7 @@ from partitioner.errors import (
     CompileError,
     IncompatibleBundleError,
     MissingDependencyError,
+    OutputError,
     UsageError,
 )
 from partitioner.finishing import deferred_segments, finish_bundle
@@ -105,7 +107,17 @@ def test_without_an_sdk_it_says_which(deferred: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         build(Pipeline(), EXAMPLE, target="inf2", output=tmp_path / "b")
     assert "--defer-compile" in str(caught.value.advice)
-    assert [] == [p for p in tmp_path.iterdir() if p.name == "b"]
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_there_is_refused_before_anything_is_compiled(
+    deferred: Path, tmp_path: Path
+) -> None:
+    # Not as a missing SDK, which is found by the first segment.
+    with pytest.raises(OutputError, match="the output exists already"):
+        finish_bundle(deferred, output=tmp_path)
+    assert [] == list(tmp_path.iterdir())
+    assert not tmp_path.with_name(f"{tmp_path.name}.compiling").exists()
 
 
 @pytest.mark.parametrize(
@@ -154,11 +166,11 @@ def test_a_finished_bundle_gives_eagers_numbers(finished: Path) -> None:
     with torch.no_grad():
         expected = pipeline(torch.from_numpy(image))
     for mode in ("latency", "throughput"):
-        with partitioner.load(finished, mode=mode) as pipe:
+        with partitioner.load(finished, mode=mode, allow_executable=True) as pipe:
             actual = pipe(image=image, seed=7)
         for name, value in expected.items():
             np.testing.assert_allclose(actual[name], value.numpy(), rtol=1e-3, atol=1e-4)
-    assert verify_bundle(finished).ok
+    assert verify_bundle(finished, allow_executable=True).ok
 
 
 def test_a_finished_bundle_needs_nothing_more(finished: Path, deferred: Path) -> None:
@@ -172,6 +184,31 @@ def test_a_finished_bundle_needs_nothing_more(finished: Path, deferred: Path) ->
     before = Bundle.open(deferred).manifest.artifacts.values()
     portable = {str(one.graph) for one in before if one.is_deferred}
     assert set() == portable & {blob.digest for blob in manifest.blobs}
+
+
+def test_the_documents_speak_of_what_was_compiled(finished: Path, deferred: Path) -> None:
+    before, after = Bundle.open(deferred), Bundle.open(finished)
+    statement = read_attestation(after, "provenance")
+    subjects = {f"sha256:{row['digest']['sha256']}" for row in statement["subject"]}
+    documents = set(after.manifest.report["attestations"].values())
+    assert {blob.digest for blob in after.manifest.blobs} - documents == subjects
+    components = read_attestation(after, "sbom")["components"]
+    assert subjects == {row["bom-ref"] for row in components if "purl" not in row}
+    old = [row for row in read_attestation(before, "sbom")["components"] if "purl" in row]
+    new = [row for row in components if "purl" in row]
+    # Nothing that the build has named is lost, and what has compiled is there.
+    assert [] == [row for row in old if row not in new]
+    assert {"neuronx-cc", "torch-neuronx"} <= {row["name"] for row in new}
+    sources = [
+        [row for row in rows if "uri" not in row]
+        for rows in (
+            read_attestation(one, "provenance")["predicate"]["buildDefinition"][
+                "resolvedDependencies"
+            ]
+            for one in (before, after)
+        )
+    ]
+    assert sources[0] == sources[1] != []
 
 
 def test_members_for_other_targets_are_left_as_they_are(standin: Path, tmp_path: Path) -> None:
@@ -211,7 +248,7 @@ def test_a_run_that_fails_is_gone_on_with(
     done = finish_bundle(path)
     assert (2, 1) == (len(done.compiled), len(done.resumed))
     assert ["b"] == [p.name for p in tmp_path.iterdir()]
-    assert verify_bundle(path).ok
+    assert verify_bundle(path, allow_executable=True).ok
 
 
 def test_a_build_compiles_at_once_and_falls_back(standin: Path, tmp_path: Path) -> None:
@@ -233,7 +270,7 @@ def test_a_build_compiles_at_once_and_falls_back(standin: Path, tmp_path: Path) 
         if one.backend == "neuron"
     }
     assert {"denoiser": "1", "decoder": "3"} == levels
-    assert verify_bundle(result.path).ok
+    assert verify_bundle(result.path, allow_executable=True).ok
 
 
 def test_the_command_line_goes_the_whole_way(
@@ -249,7 +286,7 @@ def test_the_command_line_goes_the_whole_way(
     words += ["--backend-option", "neuron.optlevel=1", "-o", str(path)]
     assert 0 == exit_code(words)
     assert 0 == exit_code(["compile", str(path)])
-    assert 0 == exit_code(["verify", str(path)])
+    assert 0 == exit_code(["verify", str(path), "--allow-executable"])
     said = capsys.readouterr().out
     assert "compiled decoder, denoiser, encoder" in said
     assert "ok: the numbers are those of the eager pipeline" in said
@@ -282,4 +319,4 @@ def test_bernini_from_build_to_mesh(sdk: str, tmp_path: Path) -> None:
     # Neuron and the host in one plan.
     assert {"neuron", "host"} == backends
     finish_bundle(tmp_path / "b")
-    assert verify_bundle(tmp_path / "b").ok
+    assert verify_bundle(tmp_path / "b", allow_executable=True).ok

@@ -42,9 +42,10 @@ _loading = threading.Lock()
 
 
 class NeuronExecutor:
-    """Loads the Neuron artifacts of one pipeline."""
+    """Loads the Neuron artifacts of one pipeline. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._loader: Loader | None = None
         self._placer: Placer | None = None
         self._devices = find_devices()
@@ -68,34 +69,38 @@ class NeuronExecutor:
         record = read_record(artifact.options, len(info.inputs), len(info.outputs), where)
         neff = find_neff(artifact.graph)
         check_neff(neff.header, record, self._devices, os.environ, where)
+        loader, cores = self._place(record.lnc, device.mode)
         source = Source(artifact.graph, record, neff, _traced_outputs(record, info))
-        models = [self._load(source, core, info) for core in self._cores(record.lnc, device.mode)]
-        executable = NeuronExecutable(models, record, info)
+        models: list[Model] = []
         try:
+            for core in cores:
+                models.append(_load(loader, source, core, info))
+            executable = NeuronExecutable(models, record, info)
             executable.warm_up()
         except BaseException:
-            executable.close()
+            for model in models:
+                model.close()
             raise
         return executable
 
-    def _cores(self, lnc: int, mode: Mode) -> tuple[int, ...]:
-        """Those that the next segment is loaded onto; segments are loaded side by side."""
-        with _loading:
+    def _place(self, lnc: int, mode: Mode) -> tuple[Loader, tuple[int, ...]]:
+        """The pipeline's loader, and the cores of its next segment."""
+        with self._lock:
             if self._placer is None:
-                cores = visible_cores(os.environ, self._devices, lnc)
-                self._placer = Placer(cores, mode)
-            return self._placer.cores_of_next()
+                self._placer = Placer(visible_cores(os.environ, self._devices, lnc), mode)
+            if self._loader is None:
+                self._loader = find_loader()
+            return self._loader, self._placer.cores_of_next()
 
-    def _load(self, source: Source, core: int, info: SegmentInfo) -> Model:
-        try:
-            with _loading:
-                if self._loader is None:
-                    self._loader = find_loader()
-                return self._loader.load(source, core)
-        except PartitionerError:
-            raise
-        except Exception as error:  # The libraries raise RuntimeError and types of their own.
-            raise _failure("could not be loaded", error, info, source.record) from error
+
+def _load(loader: Loader, source: Source, core: int, info: SegmentInfo) -> Model:
+    try:
+        with _loading:
+            return loader.load(source, core)
+    except PartitionerError:
+        raise
+    except Exception as error:  # The libraries raise RuntimeError and types of their own.
+        raise _failure("could not be loaded", error, info, source.record) from error
 
 
 class NeuronExecutable(OfSegment):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from partitioner.backends.neuron.devices import Devices, visible_cores
 from partitioner.backends.neuron.neff import MAX_FORMAT, NeffHeader
 from partitioner.backends.neuron.record import Record
+from partitioner.backends.neuron.settings import default_lnc
 from partitioner.errors import BundleError, IncompatibleBundleError
 
 __all__ = ["LNC_VARIABLE", "check_neff"]
@@ -74,7 +75,7 @@ def _check_lnc(
             advice="the bundle was changed, or its parts are of two builds; fetch it anew",
         )
     said = environment.get(LNC_VARIABLE, "").strip()
-    here = int(said) if said.isdigit() else devices.lnc
+    here = int(said) if said.isdigit() else devices.lnc or default_lnc(devices.family)
     if here and here != record.lnc:
         raise IncompatibleBundleError(
             f"the segment is for logical cores of {record.lnc} cores, and this host has them of "

@@ -62,19 +62,24 @@ class Traceable:
         module: its positional arguments are ``arguments``; it gives a tuple.
         arguments: which of the segment's inputs they are, and their types.
         results: where the segment's outputs come from.
+        constants: buffers of the module by their names, and the constants that they are; others
+            were made here.
     """
 
     module: fx.GraphModule
     arguments: tuple[Argument, ...]
     results: tuple[Result, ...]
+    constants: Mapping[str, str]
 
 
 def make_traceable(graph: fx.Graph, constants: Mapping[str, torch.Tensor]) -> Traceable:
     """The module of a segment.
 
     Args:
-        graph: of the segment; written to.
-        constants: by name, weights among them.
+        graph: of the segment; written to. Its placeholders are the module's arguments, and their
+            ``meta["type"]`` is what crosses the border.
+        constants: by name, weights among them. Of those on ``meta`` only the type is known, and
+            their numbers are not checked.
 
     Raises:
         CompileError: a shape is not known, a dtype cannot cross the border, or a constant does not
@@ -84,10 +89,11 @@ def make_traceable(graph: fx.Graph, constants: Mapping[str, torch.Tensor]) -> Tr
     results = _take_out_results(graph, inputs)
     arguments = _narrow_inputs(graph, inputs)
     root = nn.Module()
-    _put_constants(graph, root, constants)
+    places = _put_constants(graph, root, constants)
     _drop_devices(graph, root)
     module = fx.GraphModule(root, graph)
-    return Traceable(module.eval(), tuple(arguments), tuple(results))
+    names = {place: name for name, place in places.items()}
+    return Traceable(module.eval(), tuple(arguments), tuple(results), names)
 
 
 def example_inputs(arguments: tuple[Argument, ...]) -> tuple[torch.Tensor, ...]:
@@ -152,6 +158,7 @@ def _narrow_inputs(graph: fx.Graph, inputs: list[fx.Node]) -> list[Argument]:
         dtype = _border_dtype(node, type_.dtype)
         shape = cast("tuple[int, ...]", type_.shape)
         _widen(graph, node, dtype, type_)
+        node.meta["type"] = TensorType(shape or (1,), dtype)
         name: Any = str(dtype).removeprefix("torch.")
         arguments.append(Argument(index, name, shape or (1,)))
     return arguments
@@ -197,7 +204,10 @@ def _static(node: fx.Node) -> TensorType:
 # --- constants and devices ----------------------------------------------------------------------
 
 
-def _put_constants(graph: fx.Graph, root: nn.Module, constants: Mapping[str, torch.Tensor]) -> None:
+def _put_constants(
+    graph: fx.Graph, root: nn.Module, constants: Mapping[str, torch.Tensor]
+) -> dict[str, str]:
+    """Gives the buffer of each constant."""
     places: dict[str, str] = {}
     for node in graph.nodes:
         if node.op != "get_attr":
@@ -209,10 +219,11 @@ def _put_constants(graph: fx.Graph, root: nn.Module, constants: Mapping[str, tor
             places[name] = f"constant_{len(places)}_{identifier(name)}"
             root.register_buffer(places[name], tensor)
         node.target = places[name]
+    return places
 
 
 def _check_fits(tensor: torch.Tensor, name: str) -> None:
-    if tensor.dtype != torch.int64 or not tensor.numel():
+    if tensor.dtype != torch.int64 or not tensor.numel() or tensor.is_meta:
         return
     low, high = (int(n) for n in torch.aminmax(tensor))
     if -(2**31) <= low and high < 2**31:

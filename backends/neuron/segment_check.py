@@ -1,7 +1,7 @@
 """Checks the Neuron segments of a plan without Neuron's SDK.
 
-1. Each segment is lowered to StableHLO by torch-mlir, and every instruction of it is held against
-   the documented operators, dtypes and limits of neuronx-cc.
+1. The module that the tracer would be given is lowered to StableHLO by torch-mlir, and every
+   instruction of it is held against the documented operators, dtypes and limits of neuronx-cc.
 2. The plan is run by torch on the example inputs; what went into each Neuron segment at its first
    call goes into its StableHLO, too, on the CPU by IREE. The results must be torch's.
 
@@ -118,7 +118,6 @@ class SegmentJob:
     Attributes:
         limit: of instructions, if there is one.
         directory: of its own, made by :meth:`lower`; what is lowered lies there in ``module.mlir``.
-        arguments: constants in the order of the lowered function, once that is known.
     """
 
     segment: Segment
@@ -126,7 +125,6 @@ class SegmentJob:
     limit: int | None
     directory: Path
     timeout_s: float
-    arguments: tuple[str, ...] = ()
 
     def lower(self) -> SegmentCheck:
         """Lower the segment and check its instructions."""
@@ -140,7 +138,6 @@ class SegmentJob:
             return SegmentCheck(
                 self.segment.name, limit=limit, failure=error.what, source=error.where or ""
             )
-        self.arguments = tuple(value["constants"])
         return SegmentCheck(self.segment.name, _report(value["report"]), limit)
 
     def run(
@@ -158,7 +155,6 @@ class SegmentJob:
         lifted = lifted_names(self.segment, self.constants)
         places = {name: layout[name] for name in sorted(lifted)}
         document = {
-            "constants": self.arguments,
             "weights": {n: [hex_of(p.blob), p.offset, p.nbytes] for n, p in places.items()},
             "blobs_dir": str(blobs_dir),
         }

@@ -21,6 +21,7 @@ __all__ = [
     "Settings",
     "compiler_args",
     "decided",
+    "default_lnc",
     "lnc_of",
     "read_settings",
     "warnings_of",
@@ -143,6 +144,16 @@ def decided(settings: Settings, kind: Kind, precision: str, weight_bytes: int) -
     )
 
 
+def default_lnc(family: str) -> int:
+    """Physical cores a logical core where nothing else is said; 0 for a family that is not known.
+
+    The runtime's default is the compiler's.
+    """
+    if family not in FAMILIES:
+        return 0
+    return 2 if family in _LOGICAL else 1
+
+
 def lnc_of(settings: Settings, family: str) -> int:
     """Physical cores a logical core.
 
@@ -154,7 +165,7 @@ def lnc_of(settings: Settings, family: str) -> int:
             f"neuronx-cc does not compile for {family!r}", advice=f"one of {', '.join(FAMILIES)}"
         )
     if family in _LOGICAL:
-        return settings.lnc or 2
+        return settings.lnc or default_lnc(family)
     if settings.lnc > 1:
         raise UsageError(
             f"{family} has no logical cores of {settings.lnc} cores (NCC_EARG001)",

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from partitioner.artifacts.attestations import PROVENANCE_TYPE, REPORT_KEY, SBOM_TYPE
 from partitioner.artifacts.manifest import Manifest
 from partitioner.artifacts.writer import BundleWriter
+from partitioner.provenance.declaring import declared
 from partitioner.provenance.distributions import packages_of, used
-from partitioner.provenance.sbom import write_sbom
 from partitioner.provenance.source import find_source
-from partitioner.provenance.statement import write_statement
 
 __all__ = ["attested"]
 
@@ -39,13 +37,4 @@ def attested(
     source = None if file is None else find_source(file)
     backends = {artifact.backend for artifact in manifest.artifacts.values()}
     rows = used(manifest.toolchain, backends, packages_of(kinds))
-    sbom = writer.add_bytes(write_sbom(manifest, source, rows), SBOM_TYPE)
-    statement = writer.add_bytes(write_statement(manifest, source, rows), PROVENANCE_TYPE)
-    blobs = {blob.digest: blob for blob in (*manifest.blobs, sbom, statement)}
-    return manifest.replace(
-        blobs=tuple(blobs[digest] for digest in sorted(blobs)),
-        report={
-            **manifest.report,
-            REPORT_KEY: {"sbom": sbom.digest, "provenance": statement.digest},
-        },
-    )
+    return declared(manifest, writer, source, rows)

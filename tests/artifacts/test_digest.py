@@ -1,4 +1,4 @@
-"""Digests: their form, and the speed of hashing files."""
+"""Digests: their form, and how files are hashed."""
 
 from __future__ import annotations
 

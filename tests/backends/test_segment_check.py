@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ from partitioner.weights import lay_out
 from .segments import Draft, aten
 
 X = np.random.default_rng(0).standard_normal((2, 24)).astype(np.float32)
+
+
+def called(given: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> Recorder:
+    """A segment that was called once."""
+    return Recorder((), (), lambda arrays: (), calls=[Kept(tuple(given), tuple(results))])
 
 
 def affine() -> tuple[Segment, dict[str, torch.Tensor]]:
@@ -105,3 +111,36 @@ def test_a_segment_that_is_not_called_is_said_to_be(tmp_path: Path) -> None:
     )
     assert (False, None) == (check.passed, check.error)
     assert "does not call it" in check.failure
+
+
+def test_what_is_checked_is_what_the_tracer_is_given() -> None:
+    draft = Draft()
+    index = draft.input("index", 3, dtype=torch.int64)
+    scale, unused = draft.input("scale"), draft.input("unused", 2)
+    table = draft.constant("table", torch.linspace(0, 1, 40).reshape(10, 4))
+    rows = draft.op(aten.mul.Tensor, draft.op(aten.embedding.default, table, index), scale)
+    one = draft.op(aten.sum.default, rows)
+    segment = draft.done(rows, index, one, draft.op(aten.add.Tensor, index, 1), rows)
+    given = [np.array([1, 9, 4]), np.full((), 2, np.float32), np.zeros(2, np.float32)]
+    results = run_nodes(segment.graph, draft.constants, [torch.from_numpy(a) for a in given])
+    call = called(given, [result.numpy() for result in results])
+    assert "unused" == unused.name
+    (found,) = check_segments(
+        {"part": segment}, draft.constants, find_target("inf2"), lambda: {"part": call}
+    )
+    assert ("", True) == (found.failure, found.passed)
+    assert found.report is not None
+    # In and out: integers of 32 bits.
+    assert 2 <= found.report.opcodes["convert"]
+
+
+def test_doubles_at_the_border_are_found() -> None:
+    draft = Draft()
+    segment = draft.done(
+        draft.op(
+            aten._to_copy.default, draft.input("x", 2, dtype=torch.float64), dtype=torch.float32
+        )
+    )
+    call = called([np.ones(2)], [np.ones(2, np.float32)])
+    (found,) = check_segments({"part": segment}, {}, find_target("inf2"), lambda: {"part": call})
+    assert not found.passed

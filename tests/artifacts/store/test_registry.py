@@ -13,6 +13,7 @@ import pytest
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.digest import hex_of
+from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.oci import BLOBS, IMAGE_TYPE, write_index, write_layout
 from partitioner.artifacts.signatures import SIGNATURES_FILE
 from tests.artifacts.samples import write_bundle
@@ -57,16 +58,17 @@ def test_a_signature_holds_for_the_copy(registry: str, tmp_path: Path) -> None:
 def test_oras(registry: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "there")
     bundle = Bundle.open(tmp_path / "there")
+    root = BundleIndex.open(tmp_path / "there").read_root()
     client = oras.client.OrasClient(hostname=registry, insecure=True)
     container = client.get_container(f"{registry}/models/by-oras:v3")
-    image = json.loads(bundle.read_image())
+    image = json.loads(root)
     for row in (*image["layers"], image["config"]):
         path = bundle.blobs_dir / hex_of(row["digest"])
         assert client.upload_blob(str(path), container, row).ok
     # The client's own way to send a manifest writes it anew, which gives another digest.
     url = f"{client.prefix}://{container.manifest_url()}"
     headers = {"Content-Type": IMAGE_TYPE}
-    assert client.do_request(url, "PUT", data=bundle.read_image(), headers=headers).ok
+    assert client.do_request(url, "PUT", data=root, headers=headers).ok
     back = tmp_path / "back"
     answer = client.do_request(url, "GET", headers={"Accept": IMAGE_TYPE})
     (back / BLOBS).mkdir(parents=True)

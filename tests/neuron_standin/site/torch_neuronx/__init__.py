@@ -9,11 +9,14 @@ what loading says, ``cores`` how many cores there are (0: no device).
 
 import ctypes
 import importlib.metadata
+import io
 import itertools
 import json
 import os
 import signal
 import sys
+import tarfile
+import threading
 import time
 import warnings
 from contextlib import contextmanager
@@ -77,7 +80,7 @@ def trace(
         f"--output {workdir}/graph.neff {' '.join(args)}"
     )
     _fail(_setting("fail"), workdir)
-    lnc = int(options.get("--lnc", 1))
+    lnc = _lnc(options)
     build = importlib.metadata.version("neuronx-cc").encode()
     made = neff(tarball(_program(func, example_inputs, args)), build=build, lnc=lnc)
     (workdir / "graph.neff").write_bytes(made)
@@ -95,7 +98,17 @@ def _program(func, inputs, args):
         results = func(*inputs)
     results = results if isinstance(results, tuple) else (results,)
     shapes = [list(one.shape) for one in results]
-    return json.dumps({"args": args, "inputs": len(inputs), "outputs": shapes}).encode()
+    types = [[list(one.shape), str(one.dtype)] for one in inputs]
+    document = {"args": args, "inputs": len(inputs), "types": types, "outputs": shapes}
+    return json.dumps(document).encode()
+
+
+def _lnc(options):
+    newer = options["--target"] in ("trn2", "trn3")
+    lnc = int(options.get("--lnc", 2 if newer else 1))
+    if lnc > 1 and not newer:
+        raise RuntimeError("[NCC_EARG001] neuronx-cc failed with 70")
+    return lnc
 
 
 class _Compiled(torch.nn.Module):
@@ -165,6 +178,8 @@ def _fail(way, workdir):
     if kind == "code":
         (workdir / "log-neuron-cc.txt").write_text(f"ERROR [NCC_{detail}] as documented\n")
         raise RuntimeError("neuronx-cc failed with 70")
+    if kind == "warn":
+        warnings.warn(detail, UserWarning, stacklevel=3)
     if kind == "print":
         print(detail)
         raise RuntimeError("neuronx-cc failed with 1")
@@ -233,13 +248,35 @@ def _placing_load(path, *args, **kwargs):
         raise RuntimeError(said)
     if _cores() == 0:
         raise RuntimeError("The PyTorch Neuron Runtime could not be initialized: No neuron device")
-    loaded = _load(path, *args, **kwargs)
+    loaded = _OnDevice(_load(path, *args, **kwargs))
     if _context is None:
         placements.append((_turn % _cores(), 1))
         _turn += 1
     else:
         placements.append(_context)
     return loaded
+
+
+class _OnDevice:
+    """A compiled module: shapes and dtypes are frozen, and it has one caller at a time."""
+
+    def __init__(self, module):
+        body = bytes(module.neff.numpy())[1024:]
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            self._types = json.load(archive.extractfile("sg00/def.json"))["types"]
+        self._module = module
+        self._busy = threading.Lock()
+
+    def __call__(self, *inputs):
+        found = [[list(one.shape), str(one.dtype)] for one in inputs]
+        if found != self._types:
+            raise RuntimeError(f"the model was compiled for {self._types}, not for {found}")
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("two threads call one model")
+        try:
+            return self._module(*inputs)
+        finally:
+            self._busy.release()
 
 
 def uninstall():
