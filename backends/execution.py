@@ -235,6 +235,8 @@ Requirement`; empty where they need nothing but ``requires``.
             is not, as :func:`partitioner.backends.neuron.segment_check.check_segments`; empty
             where nothing can be checked.
         check_requires: modules that it imports beyond torch.
+        copies_weights: whether its executor works on copies of the weights, and leaves their files
+            mapped all the same.
         runs_code: whether its artifacts are programs that can do more than compute (TorchScript,
             a shared library): a bundle with one is loaded only if it is signed or the caller
             allows it, see :mod:`partitioner.runtime.code`.
@@ -255,6 +257,7 @@ Requirement`; empty where they need nothing but ``requires``.
     segment_check: str = ""
     check_requires: tuple[str, ...] = ()
     runs_code: bool = False
+    copies_weights: bool = False
     settings: str = ""
     defers: bool = False
     install: str = ""

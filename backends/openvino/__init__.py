@@ -13,4 +13,5 @@ BACKEND = BackendInfo(
     build_requires=("openvino",),
     extra="openvino",
     requirements="partitioner.backends.openvino.requirements:requirements",
+    copies_weights=True,
 )

@@ -19,7 +19,6 @@ from partitioner.backends.execution import (
     call_once,
     place_of,
 )
-from partitioner.backends.mapped import pages_given_back
 from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.loading import Loaded, load_model
 from partitioner.backends.openvino.settings import read_settings
@@ -56,9 +55,7 @@ class OpenvinoExecutor:
             raise BundleError("an OpenVINO artifact without a graph", where=where)
         settings = read_settings(artifact.options, where)
         try:
-            # It works on copies of its own.
-            with pages_given_back(artifact.weights):
-                loaded = load_model(artifact, settings, device, where)
+            loaded = load_model(artifact, settings, device, where)
         except RuntimeError as error:  # OpenVINO raises nothing more specific.
             raise _failure("was refused by", error, artifact.info) from error
         _check_ports("input", loaded.model.inputs, artifact.info.inputs, where)

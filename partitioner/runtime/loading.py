@@ -2,15 +2,22 @@
 
 Hashing weights, reading them and repacking them for a backend's kernels take turns on a thread;
 with a thread for each CPU, one segment is hashed while another is packed.
+
+A backend that works on copies of the weights leaves the files mapped; the pages of these mappings
+are given back at the end. No other load may end a mapping meanwhile (see ``backends/mapped.py``),
+so bundles with such segments are loaded one after the other.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from partitioner.artifacts.digest import hex_of
 from partitioner.backends import find_backend
 from partitioner.backends.execution import (
     ArtifactFiles,
@@ -18,6 +25,7 @@ from partitioner.backends.execution import (
     Executable,
     Executor,
 )
+from partitioner.backends.mapped import file_mappings, give_back_pages
 from partitioner.runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
     from partitioner.plan import SegmentInfo
 
 __all__ = ["close_segments", "load_segments"]
+
+_copying = threading.Lock()
 
 
 def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
@@ -37,6 +47,17 @@ def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable
         BackendError: as the backends' executors; the first segment's of the plan that fails. What
             has been loaded is closed.
     """
+    artifacts = bundle.manifest.artifacts.values()
+    copied = [a for a in artifacts if find_backend(a.backend).copies_weights]
+    with _copying if copied else nullcontext():
+        before = file_mappings() if copied else frozenset()
+        loaded = _load_all(bundle, device)
+        blobs = {hex_of(digest) for artifact in copied for digest in artifact.weights}
+        give_back_pages((bundle.blobs_dir / name for name in blobs), before)
+    return loaded
+
+
+def _load_all(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
     artifacts = bundle.manifest.artifacts
     executors = {a.backend: find_backend(a.backend).make_executor() for a in artifacts.values()}
     threads = device.threads or usable_cpus()

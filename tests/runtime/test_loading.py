@@ -59,7 +59,9 @@ def bundle(*names: str) -> Any:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(executor: Executor) -> Executor:
-        backend = SimpleNamespace(make_executor=lambda: executor, runs_code=False)
+        backend = SimpleNamespace(
+            make_executor=lambda: executor, runs_code=False, copies_weights=False
+        )
         monkeypatch.setattr(loading, "find_backend", lambda name: backend)
         return executor
 
