@@ -60,7 +60,7 @@ def _bernini(size: str) -> Case:
     model = load_model(str(path), {"size": size, "steps": steps})
     pipeline: Any = model.pipeline
     image: Tensor = model.example_inputs["image"]
-    encoder, shape = _Contexts(pipeline).eval(), pipeline.latent_shape
+    encoder, shape = _Contexts(pipeline).eval(), (1, *pipeline.latent_shape)
     contexts, packed = encoder(image), pipeline.decoder(torch.zeros(shape))
     sampler = Sampler(steps)
     tables = ("timesteps", "clean_weight", "noisy_weight", "sigma")
