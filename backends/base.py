@@ -63,6 +63,11 @@ class CompileOptions:
     defer: bool = False
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What ``worker.run_job`` takes of it."""
+        return {"timeout_s": self.timeout_s, "memory_bytes": self.memory_bytes, "log": self.log}
+
 
 @dataclass(frozen=True)
 class Compiled:

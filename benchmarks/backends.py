@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,24 @@ def calls(path: Path) -> dict[str, BoundCall]:
     return found
 
 
+def timed_in_turn(sides: Sequence[BoundCall], repeat: int) -> list[list[float]]:
+    """Seconds of each call, all of them in turn; the first two turns warm up."""
+    times: list[list[float]] = [[] for _ in sides]
+    for turn in range(repeat + 2):
+        for side, own in zip(sides, times, strict=True):
+            start = time.perf_counter()
+            side.run()
+            if turn >= 2:
+                own.append(time.perf_counter() - start)
+    return times
+
+
 def measured(paths: list[Path], repeat: int) -> dict[str, Any]:
     """Median milliseconds of each segment by backend."""
     sides = [calls(path) for path in paths]
     rows: dict[str, Any] = {}
     for name in sides[0].keys() & sides[1].keys():
-        times: list[list[float]] = [[], []]
-        for turn in range(repeat + 2):
-            for side, own in zip(sides, times, strict=True):
-                start = time.perf_counter()
-                side[name].run()
-                if turn >= 2:
-                    own.append(time.perf_counter() - start)
+        times = timed_in_turn([side[name] for side in sides], repeat)
         first, second = (statistics.median(own) * 1e3 for own in times)
         rows[name] = {"onnx, ms": first, "openvino, ms": second, "ratio": second / first}
     return rows

@@ -17,7 +17,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import partitioner
-from benchmarks.backends import calls, pipeline
+from benchmarks.backends import calls, pipeline, timed_in_turn
 from partitioner.artifacts.bundle import Bundle
 
 
@@ -54,13 +53,7 @@ def measured(paths: list[Path], repeat: int) -> dict[str, Any]:
     trades = {trade["segment"]: trade for trade in manifest.report["compression"]}
     rows: dict[str, Any] = {}
     for name in sides[0].keys() & sides[1].keys():
-        times: list[list[float]] = [[], []]
-        for turn in range(repeat + 2):
-            for side, own in zip(sides, times, strict=True):
-                start = time.perf_counter()
-                side[name].run()
-                if turn >= 2:
-                    own.append(time.perf_counter() - start)
+        times = timed_in_turn([side[name] for side in sides], repeat)
         float_, eight = (statistics.median(own) * 1e3 for own in times)
         rows[name] = {
             "float32, ms": float_,

@@ -39,3 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in set(absent)]
+
+
+@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.neuron)])
+def sdk(request: pytest.FixtureRequest) -> str:
+    """Neuron's SDK, or the module's own stand-in for it."""
+    if request.param == "standin":
+        request.getfixturevalue("standin")
+    return request.param

@@ -227,7 +227,7 @@ def stable_diffusion_3() -> tuple[Any, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize(
+each_pipeline = pytest.mark.parametrize(
     ("make", "stage", "trips"),
     [
         (stable_diffusion, "unet", 10),
@@ -237,6 +237,9 @@ def stable_diffusion_3() -> tuple[Any, dict[str, Any]]:
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
+
+
+@each_pipeline
 def test_a_pipeline_of_diffusers_as_it_is(
     make: Any, stage: str, trips: int, tmp_path: Path
 ) -> None:
@@ -244,16 +247,7 @@ def test_a_pipeline_of_diffusers_as_it_is(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "stage", "trips"),
-    [
-        (stable_diffusion, "unet", 10),
-        (dit, "transformer", 6),
-        (pixart, "transformer", 4),
-        (stable_diffusion_3, "transformer", 6),
-    ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
-)
+@each_pipeline
 def test_the_same_through_openvino(make: Any, stage: str, trips: int, tmp_path: Path) -> None:
     check_pipeline(make, stage, trips, tmp_path, backends=["openvino", "host"])
     artifacts = Bundle.open(tmp_path / "b").manifest.artifacts

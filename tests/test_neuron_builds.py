@@ -19,7 +19,6 @@ from partitioner.artifacts.attestations import read_attestation
 from partitioner.artifacts.bundle import Bundle
 from partitioner.artifacts.index import BundleIndex
 from partitioner.backends.neuron.sdk import find_kind
-from partitioner.backends.worker import stop_worker
 from partitioner.builder import build
 from partitioner.cli import main
 from partitioner.errors import (
@@ -33,7 +32,7 @@ from partitioner.finishing import deferred_segments, finish_bundle
 from partitioner.modelfile import load_model
 from partitioner.runtime.verify import verify_bundle
 from tests.neuron_pipeline import EXAMPLE, Pipeline
-from tests.neuron_standin import behave, install
+from tests.neuron_standin import behave, two_cores
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,17 +47,7 @@ def deferred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def standin(deferred: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with install(tmp_path_factory.mktemp("standin")) as folder, pytest.MonkeyPatch.context() as m:
-        m.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
-        yield folder
-    stop_worker()
-
-
-@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.neuron)])
-def sdk(request: pytest.FixtureRequest) -> str:
-    if request.param == "standin":
-        request.getfixturevalue("standin")
-    return request.param
+    yield from two_cores(tmp_path_factory.mktemp("standin"))
 
 
 @pytest.fixture(scope="module")

@@ -103,8 +103,9 @@ class NeuronCompiler:
         if options.defer:
             return Compiled(graph, weights, deferred.options(), media_type=PORTABLE_TYPE)
         paths = [options.blobs_dir / hex_of(digest) for digest in weights]
-        where = segment.sources[0] if segment.sources else None
-        return self.finish(graph, paths, deferred.options(), options, segment.name, where, job)
+        return self.finish(
+            graph, paths, deferred.options(), options, segment.name, segment.where, job
+        )
 
     def finish(
         self,
@@ -141,9 +142,7 @@ class NeuronCompiler:
             job,
             what=f"segment {name!r}",
             where=where,
-            timeout_s=options.timeout_s,
-            memory_bytes=options.memory_bytes,
-            log=options.log,
+            **options.limits,
             advice=_ADVICE,
         )
         return Compiled(

@@ -170,13 +170,12 @@ class SegmentJob:
         return replace(check, error=_error(call.results, results))
 
     def _run_job(self, function: str) -> Any:
-        sources = self.segment.sources
         (self.directory / "result.json").unlink(missing_ok=True)
         return run_job(
             f"partitioner.backends.neuron.segment_jobs:{function}",
             self.directory,
             what=f"the check of segment {self.segment.name!r}",
-            where=sources[0] if sources else None,
+            where=self.segment.where,
             timeout_s=self.timeout_s,
         )
 

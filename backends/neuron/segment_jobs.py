@@ -79,6 +79,8 @@ def run_segment(directory: Path) -> int:
         for name, place in run["weights"].items()
     }
     constants = {**small, **weights}
+    # Not NumPy's format, which has no bfloat16. The file is of the job before this one, and with
+    # ``weights_only`` nothing in it is run.
     lowered = torch.load(directory / "lowered.pt", weights_only=True)
     program = compile_module((directory / "module.mlir").read_text())
     arguments = [

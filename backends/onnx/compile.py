@@ -95,10 +95,8 @@ class OnnxCompiler:
             "partitioner.backends.onnx.compile:run",
             job,
             what=f"segment {segment.name!r}",
-            where=segment.sources[0] if segment.sources else None,
-            timeout_s=options.timeout_s,
-            memory_bytes=options.memory_bytes,
-            log=options.log,
+            where=segment.where,
+            **options.limits,
         )
         weights = sorted({layout[name].blob for name in lifted})
         return Compiled(job / "model.onnx", tuple(weights), {"optimization": "extended"}, report)

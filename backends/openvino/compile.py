@@ -80,10 +80,8 @@ class OpenvinoCompiler:
             "partitioner.backends.openvino.convert:run",
             job,
             what=f"segment {segment.name!r}",
-            where=_where(segment),
-            timeout_s=options.timeout_s,
-            memory_bytes=options.memory_bytes,
-            log=options.log,
+            where=segment.where,
+            **options.limits,
         )
         graph, own = job / "model.xml", job / "constants.bin"
         constants_file = own if own.stat().st_size else None
@@ -118,7 +116,3 @@ class OpenvinoCompiler:
     ) -> dict[str, StaticProduct]:
         """See :func:`partitioner.backends.openvino.quantise.quantise`."""
         return quantise(segment, constants, calls, options, half_range=half_range)
-
-
-def _where(segment: Segment) -> str | None:
-    return segment.sources[0] if segment.sources else None

@@ -109,9 +109,7 @@ def _try(
             job,
             what=what,
             where=None,
-            timeout_s=options.timeout_s,
-            memory_bytes=options.memory_bytes,
-            log=options.log,
+            **options.limits,
         )
     except CompileError as error:
         return error.what.splitlines()[0].removeprefix(f"the compiler of {what} ")

@@ -88,10 +88,8 @@ def quantise(
         "partitioner.backends.openvino.quantise:run",
         job,
         what=f"segment {segment.name!r}",
-        where=segment.sources[0] if segment.sources else None,
-        timeout_s=options.timeout_s,
-        memory_bytes=options.memory_bytes,
-        log=options.log,
+        where=segment.where,
+        **options.limits,
     )
     return _read_products(job / "products.npz", weights)
 

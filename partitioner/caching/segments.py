@@ -202,7 +202,7 @@ class _Cached:
         raise CacheError(
             f"the compile cache holds another artifact for segment {self.name!r} than the backend "
             f"{self.backend!r} makes of it: {', '.join(differing)} differ",
-            where=self.form.segment.sources[0] if self.form.segment.sources else None,
+            where=self.form.segment.where,
             advice="somebody changed the cache, or the compiler does not give the same twice; "
             "remove it (partition cache prune --compile), and report this if it happens again",
         )

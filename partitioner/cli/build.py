@@ -9,6 +9,7 @@ import click
 
 from partitioner.cli.caching import cache_lines, cache_of, cache_options
 from partitioner.cli.common import emit, json_option, progress_bar
+from partitioner.cli.limits import limit_options, limits_of
 from partitioner.cli.models import (
     batch_option,
     capture_arguments,
@@ -65,15 +66,7 @@ __all__ = ["command"]
 )
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
-@click.option(
-    "--timeout",
-    type=float,
-    default=1800.0,
-    show_default=True,
-    help="Seconds for compiling one segment.",
-)
-@click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
-@click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
+@limit_options(timeout_s=1800.0)
 @cache_options
 @click.option(
     "--backend-option",
@@ -120,7 +113,6 @@ def command(
     loaded = load(model, given)
     arguments = capture_arguments(loaded, given)
     arguments["target"] = chosen
-    limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
         result = build(
             loaded.pipeline,
@@ -140,9 +132,7 @@ def command(
             tolerance=given["tolerance"],
             dump_passes=given["dump_passes"],
             verify_passes=given["verify_passes"],
-            timeout_s=given["timeout"],
-            memory_bytes=None if limit is None else int(limit * 2**30),
-            log=given["log"],
+            **limits_of(given),
             cache=cache_of(given),
             backend_options=backend_options,
             defer_compile=given["defer_compile"],

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option, progress_bar
+from partitioner.cli.limits import limit_options, limits_of
 from partitioner.cli.models import needs_torch
 
 __all__ = ["command"]
@@ -22,15 +23,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="The finished bundle's directory; without it BUNDLE is replaced.",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    default=7200.0,
-    show_default=True,
-    help="Seconds for compiling one segment.",
-)
-@click.option("--memory-limit", type=float, help="GiB of address space for compiling one segment.")
-@click.option("--log", type=click.Path(path_type=Path), help="Keep the compilers' output here.")
+@limit_options(timeout_s=7200.0)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is at the output.")
 @json_option
 def command(bundle: Path, output: Path | None, as_json: bool, **given: Any) -> None:
@@ -49,14 +42,11 @@ def command(bundle: Path, output: Path | None, as_json: bool, **given: Any) -> N
         from partitioner.finishing import finish_bundle
     except ImportError as error:
         raise needs_torch(error, "compiling") from error
-    limit = given["memory_limit"]
     with progress_bar(as_json) as progress:
         found = finish_bundle(
             bundle,
             output=output,
-            timeout_s=given["timeout"],
-            memory_bytes=None if limit is None else int(limit * 2**30),
-            log=given["log"],
+            **limits_of(given),
             overwrite=given["overwrite"],
             progress=lambda done, total: progress("compile", done, total),
         )

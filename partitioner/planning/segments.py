@@ -64,6 +64,11 @@ class Segment:
     sources: tuple[str, ...]
 
     @property
+    def where(self) -> str | None:
+        """A source line, for messages."""
+        return self.sources[0] if self.sources else None
+
+    @property
     def input_types(self) -> tuple[TensorType, ...]:
         return types_of(placeholders(self.graph))
 

@@ -8,24 +8,13 @@ from typing import Any
 
 import pytest
 
-from partitioner.backends.worker import stop_worker
 from tests.backends.neuron_segments import Files, segment_files
-from tests.neuron_standin import behave, install
+from tests.neuron_standin import behave, two_cores
 
 
 @pytest.fixture(scope="module")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with install(tmp_path_factory.mktemp("standin")) as folder, pytest.MonkeyPatch.context() as m:
-        m.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
-        yield folder
-    stop_worker()
-
-
-@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.neuron)])
-def sdk(request: pytest.FixtureRequest) -> str:
-    if request.param == "standin":
-        request.getfixturevalue("standin")
-    return request.param
+    yield from two_cores(tmp_path_factory.mktemp("standin"))
 
 
 @pytest.fixture(scope="module")

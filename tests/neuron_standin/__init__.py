@@ -14,6 +14,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from partitioner.backends.worker import stop_worker
 from partitioner.runtime import host
 
@@ -84,3 +86,11 @@ def _forget() -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] in _MODULES]:
         del sys.modules[name]
     importlib.invalidate_caches()
+
+
+def two_cores(folder: Path) -> Generator[Path]:
+    """The body of a fixture: the stand-in on a host with two cores, and no worker that knows it."""
+    with install(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
+        yield folder
+    stop_worker()

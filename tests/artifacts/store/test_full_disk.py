@@ -19,7 +19,7 @@ from partitioner.artifacts.store.pull import pull
 from partitioner.artifacts.store.push import push
 from partitioner.errors import OutputError, StoreError
 from tests.artifacts.samples import listed, manifest, write_bundle
-from tests.artifacts.store.test_kills import check_whole, each_step
+from tests.artifacts.store.test_kills import check_whole, each_step, push_at_each_step
 from tests.artifacts.store.walking import failed_at_each_step
 
 #: Bytes of the largest file that may be written: less than a blob, a document, a manifest has.
@@ -68,18 +68,7 @@ def test_pull(bundle: Path, tmp_path: Path, stride: int) -> None:
 
 @each_step
 def test_push(bundle: Path, tmp_path: Path, stride: int) -> None:
-    step = 0
-
-    def act() -> None:
-        push(bundle, open_store((tmp_path / str(step)).as_uri()), tag="t")
-
-    for _ in failed_at_each_step(act, stride):
-        uri = (tmp_path / str(step)).as_uri()
-        check_whole(uri, tmp_path / f"out-{step}")
-        push(bundle, open_store(uri), tag="t")
-        assert ["1.2", "t"] == sorted(check_whole(uri, tmp_path / f"again-{step}"))
-        step += 1
-    assert step * stride > 40
+    push_at_each_step(failed_at_each_step, bundle, tmp_path, stride)
 
 
 def test_a_full_disk_costs_nothing_of_the_cache(bundle: Path, tmp_path: Path) -> None:

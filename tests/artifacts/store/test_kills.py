@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from partitioner.artifacts.store.push import push
 from partitioner.artifacts.store.refs import list_refs, remove
 from tests.artifacts.samples import listed, manifest, write_bundle
 from tests.artifacts.store.walking import Stepped, killed_at_each_step
+
+#: One of the ways to end what is done at each of its steps.
+Walk = Callable[[Callable[[], None], int], Iterator[int]]
 
 #: Every step takes a while; some of them are looked at each time.
 each_step = pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
@@ -87,21 +90,25 @@ def test_signing(tmp_path: Path) -> None:
     assert steps >= 2
 
 
-@each_step
-def test_push_to_a_directory(bundle: Path, tmp_path: Path, stride: int) -> None:
+def push_at_each_step(walk: Walk, bundle: Path, folder: Path, stride: int) -> None:
+    """Push to a directory, end it at each step, and see that the next push goes on."""
     step = 0
-    uri = (tmp_path / "0").as_uri()
 
     def act() -> None:
-        push(bundle, open_store((tmp_path / str(step)).as_uri()), tag="t")
+        push(bundle, open_store((folder / str(step)).as_uri()), tag="t")
 
-    for _ in killed_at_each_step(act, stride):
-        uri = (tmp_path / str(step)).as_uri()
-        check_whole(uri, tmp_path / f"out-{step}")
+    for _ in walk(act, stride):
+        uri = (folder / str(step)).as_uri()
+        check_whole(uri, folder / f"out-{step}")
         push(bundle, open_store(uri), tag="t")
-        assert ["1.2", "t"] == sorted(check_whole(uri, tmp_path / f"again-{step}"))
+        assert ["1.2", "t"] == sorted(check_whole(uri, folder / f"again-{step}"))
         step += 1
     assert step * stride > 40
+
+
+@each_step
+def test_push_to_a_directory(bundle: Path, tmp_path: Path, stride: int) -> None:
+    push_at_each_step(killed_at_each_step, bundle, tmp_path, stride)
 
 
 @each_step
