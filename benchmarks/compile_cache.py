@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -124,7 +124,7 @@ def build_once(size: str, parity: bool, change: str, mode: str, folder: str) -> 
         name="bernini",
         parity=parity,
         progress=watch,
-        cache=CacheOptions(mode, folder=Path(folder) / "cache"),  # type: ignore[arg-type]
+        cache=CacheOptions(cast(Any, mode), folder=Path(folder) / "cache"),
     )
     wall = time.perf_counter() - after_capture[0]
     stop_worker()  # What it has taken is known when it has ended.

@@ -6,7 +6,7 @@ The exporter makes a Slice of each of torch's, and each copies what the one befo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,7 @@ def merge_slices(model: Any) -> None:
 
     graph = model.graph
     numbers = {i.name: i for i in graph.initializer if i.data_type == onnx.TensorProto.INT64}
-    uses = Counter(name for node in graph.node for name in node.input)
-    uses.update(value.name for value in graph.output)
+    uses = Counter(_reads(graph))
     slices = {node.output[0]: node for node in graph.node if node.op_type == "Slice"}
     merged: set[str] = set()
     for node in list(slices.values()):
@@ -48,6 +47,16 @@ def merge_slices(model: Any) -> None:
     del graph.node[:]
     graph.node.extend(kept)
     _drop_unused(graph)
+
+
+def _reads(graph: Any) -> Iterator[str]:
+    """Every name that is read, as often as it is; graphs inside of nodes read outer names, too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _reads(inner)
+    yield from (value.name for value in graph.output)
 
 
 def _cuts(node: Any, numbers: Mapping[str, Any]) -> list[_Numbers] | None:
@@ -73,8 +82,7 @@ def _joined(first: list[_Numbers] | None, second: list[_Numbers] | None) -> list
 
 def _drop_unused(graph: Any) -> None:
     """Without initialisers that nothing reads any more."""
-    used = {name for node in graph.node for name in node.input}
-    used.update(value.name for value in graph.output)
+    used = set(_reads(graph))
     kept = [i for i in graph.initializer if i.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

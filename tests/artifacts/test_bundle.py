@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from partitioner.artifacts import bundle as module
-from partitioner.artifacts.bundle import Bundle
+from partitioner.artifacts.bundle import Bundle, Verify
 from partitioner.artifacts.digest import digest_bytes, hex_of
 from partitioner.artifacts.manifest import ConstantRef
 from partitioner.artifacts.signatures import write_signatures
@@ -252,8 +252,9 @@ def test_a_hard_link_to_another_file_is_read_as_what_it_is(path: Path, tmp_path:
     secret.write_bytes(b"s" * len(WEIGHTS))
     blob_file(path).unlink()
     blob_file(path).hardlink_to(secret)
-    for verify in ("always", "once"):
-        bundle = Bundle.open(path, verify)  # type: ignore[arg-type]
+    modes: tuple[Verify, ...] = ("always", "once")
+    for verify in modes:
+        bundle = Bundle.open(path, verify)
         assert "its content was changed" in refused(bundle.check).what
         refused(lambda bundle=bundle: bundle.read(digest_bytes(WEIGHTS)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,10 @@ def bomb() -> bytes:
         (lambda p: zipped(p, zipfile.ZIP_DEFLATED, a=neff()), "holds no NEFF"),
     ],
 )
-def test_other_archives_are_refused(make: object, said: str, tmp_path: Path) -> None:
-    make(tmp_path / "model.pt")  # type: ignore[operator]
+def test_other_archives_are_refused(
+    make: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "model.pt")
     with pytest.raises(BundleError) as caught:
         find_neff(tmp_path / "model.pt")
     assert said in caught.value.what

@@ -62,3 +62,20 @@ def test_slices_along_different_dimensions_are_one(given: onnx.ModelProto, slice
     assert expected == outputs(given)
     used = {name for node in given.graph.node for name in node.input}
     assert used >= {number.name for number in given.graph.initializer}
+
+
+def test_what_a_graph_inside_of_a_node_reads_stays() -> None:
+    given = model(FIRST, SECOND)
+    value = helper.make_tensor_value_info("inner", TensorProto.FLOAT, ["x", "y", "z"])
+    inner = helper.make_graph([helper.make_node("Neg", ["x1"], ["inner"])], "inner", [], [value])
+    number = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    given.graph.initializer.append(number)
+    given.graph.node.append(
+        helper.make_node("If", ["true"], ["both"], then_branch=inner, else_branch=inner)
+    )
+    given.graph.output.append(
+        helper.make_tensor_value_info("both", TensorProto.FLOAT, ["x", "y", "z"])
+    )
+    expected = outputs(given)
+    merge_slices(given)
+    assert expected == outputs(given)

@@ -123,9 +123,6 @@ def test_the_same_pipeline_through_each_backend_and_both(bundles: Path) -> None:
     assert weights["onnx"] == weights["openvino"] == weights["both"]
 
 
-@pytest.mark.skipif(
-    not hasattr(onnxruntime, "set_global_thread_pool_sizes"), reason="onnxruntime is too old"
-)
 def test_threads_spin_for_a_moment_in_a_bundle_of_several_backends_only(bundles: Path) -> None:
     """In a process of its own, as no shared pool must be there before; mixed, then not."""
     script = f"""
@@ -141,7 +138,9 @@ def test_threads_spin_for_a_moment_in_a_bundle_of_several_backends_only(bundles:
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert {"both True", "onnx False"} == set(done.stdout.splitlines())
+    # Releases of ONNX Runtime without a shared pool have one for each session, always.
+    alone = not hasattr(onnxruntime, "set_global_thread_pool_sizes")
+    assert {"both True", f"onnx {alone}"} == set(done.stdout.splitlines())
 
 
 def test_two_builds_have_one_digest(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -185,6 +186,6 @@ def test_the_environment_and_who_goes_before_it(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="number of bytes"):
         CacheOptions.from_environment()
     with pytest.raises(UsageError, match="unknown cache mode"):
-        CacheOptions("maybe")  # type: ignore[arg-type]
+        CacheOptions(cast(Any, "maybe"))
     with pytest.raises(UsageError):
         CompileCache.open(CacheOptions(remote="nowhere"), "pipe")

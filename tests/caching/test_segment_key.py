@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from partitioner.artifacts.manifest import ConstantRef
 from partitioner.backends.graphs import to_json
 from partitioner.caching.canonical import canonical_graph
 from partitioner.caching.keys import compare_keys
@@ -57,11 +58,11 @@ def test_the_backend_counts() -> None:
 
 
 @pytest.mark.parametrize("place", OTHER_PLACES)
-def test_weights_count_unless_they_are_declared_not_to(place: object) -> None:
+def test_weights_count_unless_they_are_declared_not_to(place: ConstantRef) -> None:
     sample, free = Sample(), replace(FACTS, weight_free=True)
-    moved = sample.key(FACTS, place)  # type: ignore[arg-type]
+    moved = sample.key(FACTS, place)
     assert ["weights"] == [d.label for d in compare_keys(moved, sample.key())]
-    assert sample.key(free).digest == sample.key(free, place).digest  # type: ignore[arg-type]
+    assert sample.key(free).digest == sample.key(free, place).digest
     assert (
         "free" == next(p for p in sample.key(free).parts if p.label == "weights").facts["weights"]
     )

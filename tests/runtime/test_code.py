@@ -107,8 +107,8 @@ def data_only(manifest: Manifest) -> Manifest:
     return manifest.replace(plan=plan, artifacts=artifacts)
 
 
-def result(path: object, **options: Any) -> list[float]:
-    with partitioner.load(path, **options) as pipe:  # type: ignore[arg-type]
+def result(path: str | Path, **options: Any) -> list[float]:
+    with partitioner.load(path, **options) as pipe:
         return pipe(x=ONE)["y"].tolist()
 
 

@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,13 +100,13 @@ def limited(act: Callable[[], object], size: int) -> str:
     return receive.recv()
 
 
-def _limited(act: Callable[[], object], size: int, send: object) -> None:
+def _limited(act: Callable[[], object], size: int, send: Any) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
         act()
     except (OutputError, StoreError) as error:
-        send.send(f"{error}")  # type: ignore[attr-defined]
+        send.send(f"{error}")
         os._exit(0)
     os._exit(1)
 
