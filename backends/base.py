@@ -81,6 +81,8 @@ class Compiled:
         constants: a file that becomes a blob, too, and the last of the artifact's weights: numbers
             that the compiler has made; None where there are none.
         media_type: of the graph, where the backend has several.
+        limited: whether limits of time or memory made it what it is: with more, the compiler might
+            have given another.
     """
 
     graph: Path | None
@@ -89,6 +91,7 @@ class Compiled:
     report: dict[str, Any] = field(default_factory=dict[str, Any])
     constants: Path | None = None
     media_type: str = ""
+    limited: bool = False
 
     def weight_files(self, path_of: Callable[[str], Path]) -> tuple[Path, ...]:
         """The files of all weights in the order of the artifact's, before they are a bundle's.
@@ -135,12 +138,15 @@ class CacheFacts:
         weight_free: whether an artifact fits weights that lie elsewhere or have other numbers,
             and tensors of other names, once :meth:`CachedCompiler.moved` has put in the new ones.
             Where not, the digests of the weights and the names of the tensors are in the key.
+        limited: whether an artifact may come out :attr:`Compiled.limited`. Such a one is found
+            again under the same limits only.
     """
 
     compiler: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     target: Mapping[str, Any] | None = None
     weight_free: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,19 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["OURS", "SHARED", "code_digest", "processor", "versions_of"]
+__all__ = [
+    "OURS",
+    "SHARED",
+    "code_digest",
+    "physical_memory",
+    "processor",
+    "versions_of",
+]
 
 #: All of this project's code. In a checkout the last three lie beside the first, not in it.
 OURS = ("partitioner", "partitioner.artifacts", "partitioner.backends", "partitioner.passes")
@@ -90,3 +98,8 @@ def processor() -> str:
     wanted = ("model name", "flags", "Features", "CPU part")
     facts = dict.fromkeys(line for line in lines if line.split("\t")[0].strip() in wanted)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def physical_memory() -> int:
+    """The machine's memory in GiB, rounded: kernels of one machine differ in what they leave."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)

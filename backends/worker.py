@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from partitioner.errors import CompileError
+from partitioner.errors import CompileError, ResourceError
 
 __all__ = ["Outcome", "run_job", "stop_worker"]
 
@@ -136,7 +136,8 @@ def run_job(
         advice: by the signal that ended it, instead of the general one.
 
     Raises:
-        CompileError: it failed, was killed, ran out of time or memory.
+        CompileError: it failed; a :class:`ResourceError` where it was killed, or ran out of time
+            or memory.
     """
     log = log or directory / "log.txt"
     start = log.stat().st_size if log.exists() else 0
@@ -173,6 +174,7 @@ def _tail(log: Path, start: int) -> str:
 def _died(
     outcome: Outcome, what: str, where: str | None, timeout_s: float, tail: str
 ) -> CompileError:
+    kind = ResourceError
     if outcome.timed_out:
         cause = f"did not end within {timeout_s:g} s"
         advice = "allow more time (--timeout), or make the stage smaller"
@@ -180,16 +182,18 @@ def _died(
         cause = "was killed, most likely for want of memory"
         advice = "build on a machine with more memory"
     elif outcome.signal is not None:
+        kind = CompileError
         cause = f"crashed with {signal.Signals(outcome.signal).name}"
         advice = "this is a defect of the compiler; move the stage to another backend, or report it"
     elif "MemoryError" in tail or "bad_alloc" in tail or "can't allocate memory" in tail:
         cause = "ran out of memory"
         advice = "build on a machine with more memory, or raise the memory limit"
     else:
+        kind = CompileError
         cause = f"failed with exit code {outcome.code}"
         advice = "the end of its log is above; the whole log is kept with --log"
     text = f"the compiler of {what} {cause}"
-    return CompileError(f"{text}\n{tail}" if tail else text, where=where, advice=advice)
+    return kind(f"{text}\n{tail}" if tail else text, where=where, advice=advice)
 
 
 # --- the worker's end ---------------------------------------------------------------------------

@@ -286,9 +286,20 @@ def _add_member(
         )
         prepared = replace(prepared, rows=bucket.rows)
         check_stages(settings.backend_options, prepared.planned.plan)
+        compile_options = CompileOptions(
+            workdir,
+            writer.blobs_dir,
+            settings.timeout_s,
+            settings.memory_bytes,
+            settings.log,
+            hint_for(hardware, settings.precision),
+            target=hardware,
+            defer=settings.defer_compile,
+            settings=settings.backend_options,
+        )
         if settings.tune:
             with phase("tune"):
-                prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
+                prepared = tune_plan(prepared, compile_options, phase.tell)
         if settings.accuracy_budget is not None:
             with phase("compress"):
                 prepared = compress(
@@ -301,17 +312,6 @@ def _add_member(
                     memory_bytes=settings.memory_bytes,
                     log=settings.log,
                 )
-        compile_options = CompileOptions(
-            workdir,
-            writer.blobs_dir,
-            settings.timeout_s,
-            settings.memory_bytes,
-            settings.log,
-            hint_for(hardware, settings.precision),
-            target=hardware,
-            defer=settings.defer_compile,
-            settings=settings.backend_options,
-        )
         mapped = MappedBlobs(writer.blob_path)
         job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache)
         with phase("compile"):

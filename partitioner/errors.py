@@ -29,6 +29,7 @@ __all__ = [
     "PassError",
     "PlacementError",
     "ProgramError",
+    "ResourceError",
     "SignatureError",
     "StoreError",
     "UsageError",
@@ -113,6 +114,11 @@ class BackendError(PartitionerError):
 
 class CompileError(BackendError):
     """A backend could not compile a segment: refusal, crash, time limit, memory."""
+
+
+class ResourceError(CompileError):
+    """A compiler met a limit of time or memory, the caller's or the machine's: with more, it may
+    well succeed."""
 
 
 class ParityError(PartitionerError):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from partitioner.backends import find_backend
+from partitioner.backends.base import CompileOptions
 from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured
@@ -230,13 +231,13 @@ def prepare(
 
 def tune(
     prepared: Prepared,
-    timeout_s: float = 1800.0,
+    options: CompileOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """The same pipeline, placed by what its parts take on this machine.
 
     Args:
-        timeout_s: seconds that compiling one part may take.
+        options: how the build will compile; its folders are not used.
         progress: called with the parts done and their number.
 
     Raises:
@@ -246,7 +247,7 @@ def tune(
         prepared.program,
         prepared.planned,
         prepared.target,
-        timeout_s=timeout_s,
+        options=options,
         progress=progress,
     )
     return replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)

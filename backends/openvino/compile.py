@@ -87,13 +87,14 @@ class OpenvinoCompiler:
         constants_file = own if own.stat().st_size else None
         if constants_file is not None:
             paths.append(constants_file)
-        settings, steps = climb(segment, graph, paths, job, options)
+        found = climb(segment, graph, paths, job, options)
         return Compiled(
             graph,
             tuple(weights),
-            settings,
-            {**report, "steps": steps},
+            found.options,
+            {**report, "steps": found.steps},
             constants=constants_file,
+            limited=found.limited,
         )
 
     def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
@@ -103,6 +104,7 @@ class OpenvinoCompiler:
             {**versions_of("torch", "openvino"), "code": code},
             {"precision": options.precision},
             {"processor": processor()},
+            limited=True,
         )
 
     def quantise(

@@ -24,7 +24,7 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions
 from partitioner.backends.openvino.execute import OpenvinoExecutor
 from partitioner.backends.openvino.settings import Settings
 from partitioner.backends.worker import run_job
-from partitioner.errors import BackendError, CompileError
+from partitioner.errors import BackendError, CompileError, ResourceError
 from partitioner.plan import SegmentInfo
 from partitioner.planning.cuts import info_of
 from partitioner.specs import TensorSpec
@@ -32,7 +32,7 @@ from partitioner.specs import TensorSpec
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
 
-__all__ = ["Rung", "climb", "run", "rungs"]
+__all__ = ["Found", "Rung", "climb", "run", "rungs"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,21 @@ class Rung:
 
     name: str
     settings: Settings
+
+
+@dataclass(frozen=True)
+class Found:
+    """Settings that hold, and how they were found.
+
+    Attributes:
+        options: of the artifact.
+        steps: what became of each rung that was tried.
+        limited: whether a rung failed that might have held with more time or memory.
+    """
+
+    options: dict[str, Any]
+    steps: list[dict[str, str]]
+    limited: bool
 
 
 def rungs(precision: str) -> Iterator[Rung]:
@@ -56,8 +71,8 @@ def rungs(precision: str) -> Iterator[Rung]:
 
 def climb(
     segment: Segment, graph: Path, weights: Sequence[Path], folder: Path, options: CompileOptions
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The options of the first rung that holds, and what became of each that was tried.
+) -> Found:
+    """The first rung that holds.
 
     Args:
         graph, weights: as the artifact will have them.
@@ -68,14 +83,18 @@ def climb(
     """
     info = info_of(segment)
     steps: list[dict[str, str]] = []
+    limited = False
     for index, rung in enumerate(rungs(options.precision)):
         job = folder / f"rung_{index}"
         job.mkdir()
-        outcome = _try(rung, info, graph, weights, job, options)
+        failure = _try(rung, info, graph, weights, job, options)
+        outcome = "runs" if failure is None else _short(failure, info.name)
         steps.append({"settings": rung.name, "outcome": outcome})
         _note(options.log, segment.name, steps[-1])
-        if outcome == "runs":
-            return rung.settings.options(), steps
+        if failure is None:
+            return Found(rung.settings.options(), steps, limited)
+        # Want of memory shows in many ways; a library's own errors and crashes are some.
+        limited |= isinstance(failure, ResourceError) or options.memory_bytes is not None
     tried = "; ".join(f"{step['settings']}: {step['outcome']}" for step in steps)
     raise CompileError(
         f"OpenVINO does not run segment {segment.name!r}: {tried}",
@@ -91,8 +110,8 @@ def _try(
     weights: Sequence[Path],
     job: Path,
     options: CompileOptions,
-) -> str:
-    """Try a rung; ``runs``, or what happened."""
+) -> CompileError | None:
+    """Try a rung; None if it holds, or what happened."""
     document = {
         "graph": str(graph),
         "weights": [str(path) for path in weights],
@@ -102,18 +121,25 @@ def _try(
         "name": info.name,
     }
     (job / "job.json").write_text(json.dumps(document))
-    what = f"segment {info.name!r}"
     try:
         run_job(
             "partitioner.backends.openvino.ladder:run",
             job,
-            what=what,
+            what=_called(info.name),
             where=None,
             **options.limits,
         )
     except CompileError as error:
-        return error.what.splitlines()[0].removeprefix(f"the compiler of {what} ")
-    return "runs"
+        return error
+    return None
+
+
+def _called(segment: str) -> str:
+    return f"segment {segment!r}"
+
+
+def _short(failure: CompileError, segment: str) -> str:
+    return failure.what.splitlines()[0].removeprefix(f"the compiler of {_called(segment)} ")
 
 
 def _note(log: Path | None, segment: str, step: dict[str, str]) -> None:

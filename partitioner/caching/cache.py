@@ -25,6 +25,9 @@ __all__ = ["CompileCache", "Found", "open_disk", "open_remote"]
 
 T = TypeVar("T")
 
+#: Kinds that are looked up beside another, so that a miss of theirs says nothing.
+_SILENT = frozenset({"failure", "limited"})
+
 #: Seconds after which a use of a remote entry is written down.
 _REMOTE_TOUCH = 86400.0
 
@@ -114,7 +117,7 @@ class CompileCache:
                 self._note_use(place, found)
             self.lookups.append(Lookup(kind, name, key.digest, place))
             return found
-        if kind != "failure":
+        if kind not in _SILENT:
             differences, nearest = self._explained(kind, name, key)
             self.lookups.append(Lookup(kind, name, key.digest, "", differences, nearest))
         return None
@@ -122,7 +125,7 @@ class CompileCache:
     def reject(self, found: Found, error: BundleError) -> None:
         """Drop an entry that was found and turns out to be damaged; the last lookup is a miss."""
         last = self.lookups.pop()
-        if last.kind != "failure":
+        if last.kind not in _SILENT:
             self.lookups.append(Lookup(last.kind, last.name, last.key, ""))
         entry = found.entry
         for place in self._places():

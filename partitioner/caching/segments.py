@@ -12,6 +12,7 @@ import torch
 from partitioner.artifacts.codec import decode, encode
 from partitioner.artifacts.faults import damaged
 from partitioner.backends.base import CachedCompiler, CacheFacts, Compiled, CompileOptions, Outside
+from partitioner.backends.facts import physical_memory
 from partitioner.backends.graphs import identifier
 from partitioner.caching.cache import CompileCache, Found
 from partitioner.caching.canonical import Canonical, canonical
@@ -95,35 +96,60 @@ class _Cached:
 
     def run(self) -> Compiled:
         key = segment_key(self.form, self.facts)
+        limited = self._with_limits(key)
         folder = self.options.workdir / "cached" / identifier(f"{self.name}.{self.backend}")
-        found = self.cache.find("segment", self.name, key, folder)
-        kept = None if found is None else self._believed(found)
-        if kept is not None and self.cache.options.mode != "verify":
+        verifies = self.cache.options.mode == "verify"
+        kept = None
+        # What limits have made says nothing about the compiler, so there is nothing to verify.
+        if self.facts.limited and not verifies:
+            kept = self._kept("limited", limited, folder)
+        kept = kept or self._kept("segment", key, folder)
+        if kept is not None and not verifies:
             return kept
-        compiled = self._compile(key, folder)
-        if kept is not None:
+        compiled = self._compile(limited, folder)
+        if compiled.limited:
+            self._keep("limited", limited, compiled)
+        elif kept is not None:
             self._compare(kept, compiled)
         else:
-            note = _Note(
-                compiled.options,
-                compiled.report,
-                self.form.outside,
-                not compiled.weights,
-                compiled.media_type,
-            )
-            self.cache.keep("segment", self.name, key, _files(compiled), encode(note))
+            self._keep("segment", key, compiled)
         return compiled
+
+    def _kept(self, kind: str, key: Key, folder: Path) -> Compiled | None:
+        found = self.cache.find(kind, self.name, key, folder)
+        return None if found is None else self._believed(found)
+
+    def _keep(self, kind: str, key: Key, compiled: Compiled) -> None:
+        note = _Note(
+            compiled.options,
+            compiled.report,
+            self.form.outside,
+            not compiled.weights,
+            compiled.media_type,
+        )
+        self.cache.keep(kind, self.name, key, _files(compiled), encode(note))
+
+    def _with_limits(self, key: Key) -> Key:
+        """The key with what a compiler may use; the machine's memory is a limit, too."""
+        limits = {
+            "seconds": str(self.options.timeout_s),
+            "bytes": str(self.options.memory_bytes),
+            "machine": str(physical_memory()),
+        }
+        return Key((*key.parts, part("limits", limits)))
 
     @property
     def backend(self) -> str:
         return self.form.segment.backend
 
     def _compile(self, key: Key, folder: Path) -> Compiled:
-        """Ask the compiler, unless it is known, and believed, to fail."""
-        limits = {"seconds": str(self.options.timeout_s), "bytes": str(self.options.memory_bytes)}
-        own = Key((*key.parts, part("limits", limits)))
+        """Ask the compiler, unless it is known, and believed, to fail.
+
+        Args:
+            key: with the limits.
+        """
         believed = self.cache.options.failures and self.cache.options.mode != "verify"
-        found = self.cache.find("failure", self.name, own, folder) if believed else None
+        found = self.cache.find("failure", self.name, key, folder) if believed else None
         failure = None if found is None else self._known_failure(found)
         if failure is not None:
             raise failure
@@ -133,7 +159,7 @@ class _Cached:
         except CompileError as error:
             if believed:
                 note = encode(_Failure(error.what, portable(error.where or ""), error.advice))
-                self.cache.keep("failure", self.name, own, {}, note)
+                self.cache.keep("failure", self.name, key, {}, note)
             raise
 
     # --- entries ---
@@ -164,6 +190,7 @@ class _Cached:
             note.report,
             files.get("constants"),
             note.media_type,
+            limited=found.entry.kind == "limited",
         )
         return compiled if old == new else self.compiler.moved(compiled, old, new)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def tune(
     planned: Planned,
     target: Target,
     records: Records | None = None,
-    timeout_s: float = 1800.0,
+    options: CompileOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Tuned], Scale]:
     """Measure the pieces of a plan.
@@ -100,7 +100,7 @@ def tune(
     Args:
         planned: made by the estimates.
         records: where measurements are kept; the host's cache directory by default.
-        timeout_s: seconds that compiling one piece may take.
+        options: how the build will compile; its folders are not used.
         progress: called with the pieces done and their number.
 
     Raises:
@@ -115,8 +115,10 @@ def tune(
         BundleWriter(Path(name) / "weights") as writer,
     ):
         folder = Path(name)
-        options = CompileOptions(folder, writer.blobs_dir, timeout_s, target=target)
-        bench = Workbench(program.constants, writer, folder, options)
+        own = CompileOptions(folder, writer.blobs_dir) if options is None else options
+        bench = Workbench(
+            program.constants, writer, folder, replace(own, target=target, defer=False)
+        )
         for count, piece in enumerate(pieces):
             if progress is not None:
                 progress(count, len(pieces))
@@ -142,7 +144,7 @@ def _able(target: Target) -> list[str]:
 
 
 def _measure(piece: Piece, backends: Sequence[str], bench: Workbench, records: Records) -> Tuned:
-    keys = {name: key_of(piece.part, name) for name in backends}
+    keys = {name: key_of(piece.part, name, bench.options) for name in backends}
     known = {name: seconds for name, key in keys.items() if (seconds := records.find(key))}
     results = {name: Measured(seconds) for name, seconds in known.items()}
     missing = [name for name in backends if name not in known]
@@ -150,7 +152,7 @@ def _measure(piece: Piece, backends: Sequence[str], bench: Workbench, records: R
     if missing and len(backends) > 1:
         results, known = bench.measure(piece.part, backends), {}
         for name, measured in results.items():
-            if measured.seconds is not None:
+            if measured.seconds is not None and not measured.limited:
                 records.keep(keys[name], measured.seconds)
     return Tuned(
         piece.label,

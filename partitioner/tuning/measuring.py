@@ -47,10 +47,12 @@ class Measured:
     Attributes:
         seconds: the median of its runs; None if the backend could not compile or run it.
         failure: why not.
+        limited: whether it was compiled as it was for want of time or memory.
     """
 
     seconds: float | None
     failure: str = ""
+    limited: bool = False
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Workbench:
     """Compiles and times pieces in a folder of its own.
 
     Args:
-        options: limits of time and memory for compiling; its folders are not used.
+        options: how pieces are compiled; its folders are not used.
     """
 
     constants: Mapping[str, torch.Tensor]
@@ -72,22 +74,25 @@ class Workbench:
     def measure(self, part: Part, backends: Sequence[str]) -> dict[str, Measured]:
         """The seconds of a piece on each of these backends."""
         loaded: dict[str, Executable] = {}
+        limited: dict[str, bool] = {}
         results: dict[str, Measured] = {}
         try:
             for name in backends:
                 try:
-                    loaded[name] = self._load(make_segment("piece", part), name)
+                    segment = make_segment("piece", part)
+                    loaded[name], limited[name] = self._load(segment, name)
                     loaded[name](*_inputs(loaded[name]))
                 except BackendError as error:
                     results[name] = Measured(None, error.what)
                     loaded.pop(name, None)
             seconds = _timed(loaded)
-            return results | {name: Measured(s) for name, s in seconds.items()}
+            return results | {n: Measured(s, limited=limited[n]) for n, s in seconds.items()}
         finally:
             for executable in loaded.values():
                 executable.close()
 
-    def _load(self, segment: Segment, backend: str) -> Executable:
+    def _load(self, segment: Segment, backend: str) -> tuple[Executable, bool]:
+        """A piece, ready to run, and whether limits made it what it is."""
         segment = replace(segment, backend=backend)
         compiler = self._compiler(backend)
         outside = compiler.outside(segment, self.constants) - self._layout.keys()
@@ -102,7 +107,8 @@ class Workbench:
             options=compiled.options,
             info=info_of(segment),
         )
-        return find_backend(backend).make_executor().load(files, self.device)
+        executable = find_backend(backend).make_executor().load(files, self.device)
+        return executable, compiled.limited
 
     def _compiler(self, backend: str) -> Any:
         if backend not in self._compilers:

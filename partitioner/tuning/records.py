@@ -1,8 +1,8 @@
 """Measurements that are kept: one small file each, in a cache directory of the host.
 
 A measurement is of one piece on one backend. It is found again by what could change it: the ops,
-arguments and types of the piece, the backend and the versions of the libraries it uses, the
-processor, the threads, and this project's version. Weights count by their types only.
+arguments and types of the piece; the backend, its libraries and its code; the target, the precision
+and the compiler's options; the processor and the threads. Weights count by their types only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import partitioner
 from partitioner.artifacts.cachedir import cache_dir
+from partitioner.artifacts.jsontext import dumps
 from partitioner.backends import find_backend
+from partitioner.backends.base import CompileOptions
 from partitioner.backends.execution import BackendInfo
-from partitioner.backends.facts import processor
+from partitioner.backends.facts import SHARED, code_digest, processor
 from partitioner.errors import OutputError
 from partitioner.planning.segments import Part
 from partitioner.runtime.cpus import usable_cpus
@@ -29,15 +30,27 @@ from partitioner.runtime.cpus import usable_cpus
 __all__ = ["Records", "key_of"]
 
 
-def key_of(part: Part, backend: str) -> dict[str, str]:
-    """What a measurement depends on, by label."""
+#: Our own code that runs what is measured, and measures.
+_MEASURING = ("partitioner.tuning", "partitioner.runtime.cpus")
+
+
+def key_of(part: Part, backend: str, options: CompileOptions) -> dict[str, str]:
+    """What a measurement depends on, by label.
+
+    Args:
+        options: with which the piece is compiled.
+    """
+    info = find_backend(backend)
     return {
         "piece": _digest(_structure(part)),
         "backend": backend,
-        "libraries": _libraries(find_backend(backend)),
+        "libraries": _libraries(info),
+        "code": code_digest(*_packages(info), *SHARED, *_MEASURING),
+        "target": options.target.name if options.target else "",
+        "precision": options.precision,
+        "options": dumps(dict(options.settings.get(backend, {}))).decode(),
         "processor": processor(),
         "threads": str(usable_cpus()),
-        "partitioner": partitioner.__version__,
     }
 
 
@@ -131,8 +144,15 @@ def _is_node(value: Any) -> bool:
 
 def _libraries(info: BackendInfo) -> str:
     found = importlib.metadata.packages_distributions()
-    names = sorted({d for module in info.requires for d in found.get(module, ())})
+    modules = ("torch", *info.requires, *info.build_requires)
+    names = sorted({d for module in modules for d in found.get(module, ())})
     return ",".join(f"{name}={importlib.metadata.version(name)}" for name in names)
+
+
+def _packages(info: BackendInfo) -> list[str]:
+    """The packages of a backend's own code."""
+    modules = {place.partition(":")[0] for place in (info.executor, info.compiler) if place}
+    return sorted({module.rpartition(".")[0] or module for module in modules})
 
 
 def _digest(text: str) -> str:

@@ -20,7 +20,7 @@ from partitioner.backends.openvino.compile import OpenvinoCompiler
 from partitioner.backends.openvino.execute import OpenvinoExecutor
 from partitioner.backends.openvino.library import core, openvino
 from partitioner.backends.openvino.table import OPS
-from partitioner.backends.worker import stop_worker
+from partitioner.backends.worker import run_job, stop_worker
 from partitioner.capture import capture
 from partitioner.compression.ops import OVERLOAD, matmul_nbits
 from partitioner.compression.quantise import by_block
@@ -147,6 +147,7 @@ def test_a_crash_is_an_outcome(tmp_path: Path) -> None:
             {"settings": "snippets off", "outcome": "runs"},
         ] == steps
         assert {"snippets": False, "precision": "f32"} == made.options
+        assert not made.limited
     for step in steps:
         assert f"segment 'all': {step['settings']}: {step['outcome']}" in log.read_text()
 
@@ -162,6 +163,28 @@ def test_a_segment_that_runs_under_no_settings_says_what_was_tried(tmp_path: Pat
     with pytest.raises(CompileError, match=r"normal: .*snippets off: .*dynamic shapes: ") as caught:
         climb(segment, made.graph, files.weights, tmp_path / "again", options)
     assert "m.py:3" in str(caught.value)
+
+
+def test_settings_found_after_a_time_limit_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every first rung is one that does not end in time."""
+    segment, constants = segment_of(Stem(Attention()).eval(), torch.randn(1, 10, 32))
+
+    def run(function: str, job: Path, **rest: Any) -> Any:
+        if job.name == "rung_0":
+            rest["timeout_s"] = 0.0
+        return run_job(function, job, **rest)
+
+    monkeypatch.setattr("partitioner.backends.openvino.ladder.run_job", run)
+    _, made, _ = compiled(segment, constants, tmp_path)
+    outcomes = [step["outcome"] for step in made.report["steps"]]
+    assert (["did not end within 0 s", "runs"], True) == (outcomes, made.limited)
+    assert (
+        OpenvinoCompiler()
+        .cache_facts(segment, find_target("cpu"), CompileOptions(tmp_path, tmp_path))
+        .limited
+    )
 
 
 def test_a_graph_that_cannot_be_converted_names_the_line(tmp_path: Path) -> None:

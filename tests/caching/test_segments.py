@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from partitioner.backends.base import Compiled
+from partitioner.backends.base import CacheFacts, Compiled
 from partitioner.backends.host.compile import HostCompiler
 from partitioner.backends.onnx.compile import OnnxCompiler
 from partitioner.caching.cache import CompileCache
@@ -195,6 +195,59 @@ def test_failures_are_kept_only_when_asked(
     assert 1 == len(asked)
     fail(options)
     assert 2 == len(asked)
+
+
+@dataclass
+class _Limited:
+    """A backend whose artifacts are, as long as that is said, what limits have made of them."""
+
+    limited: bool = True
+    asked: int = 0
+
+    def outside(self, *rest: Any) -> set[str]:
+        return OnnxCompiler().outside(*rest)
+
+    def cache_facts(self, *rest: Any) -> CacheFacts:
+        return replace(OnnxCompiler().cache_facts(*rest), limited=True)
+
+    def moved(self, kept: Compiled, *rest: Any) -> Compiled:
+        return kept
+
+    def compile(self, segment: Any, *rest: Any) -> Compiled:
+        self.asked += 1
+        options = {"settings": "poor" if self.limited else "good"}
+        return Compiled(None, options=options, limited=self.limited)
+
+
+def test_what_limits_have_made_is_found_under_the_same_limits_only(
+    work: Workplace, tmp_path: Path
+) -> None:
+    compiler, own = _Limited(), CacheOptions(folder=tmp_path / "cache")
+
+    def settings(mode: Mode = "use", **limits: Any) -> str:
+        constants = Sample().constants()
+        compiled = compile_segment(
+            compiler,
+            Sample().segment(),
+            constants,
+            work.layout(constants),
+            replace(work.options(), **limits),
+            find_target("cpu"),
+            opened(replace(own, mode=mode)),
+        )
+        return compiled.options["settings"]
+
+    assert ["poor", "poor"] == [settings(timeout_s=1.0), settings(timeout_s=1.0)]
+    assert 1 == compiler.asked
+    assert ["poor", "poor"] == [settings(timeout_s=2.0), settings(memory_bytes=2**33)]
+    assert 3 == compiler.asked
+    compiler.limited = False
+    assert ["good", "good"] == [settings(timeout_s=9.0), settings(timeout_s=8.0)]
+    assert 4 == compiler.asked
+    # Under limits that made another one, that one is what the compiler would give again.
+    assert "poor" == settings(timeout_s=1.0)
+    assert "good" == settings("verify", timeout_s=1.0)
+    assert 5 == compiler.asked
 
 
 def test_a_compiler_that_says_no_facts_is_asked(work: Workplace, options: CacheOptions) -> None:
