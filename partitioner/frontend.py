@@ -20,7 +20,7 @@ from partitioner.capture import Captured
 from partitioner.capture.structure import named_tensors
 from partitioner.choices import capture_variants, check_variants, choice_text, settings_of
 from partitioner.compression.search import Trade
-from partitioner.errors import ModelError, UsageError
+from partitioner.errors import MissingDependencyError, ModelError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
 from partitioner.passes.pipeline import (
@@ -43,7 +43,7 @@ from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import Image, InputSpec, Noise
 from partitioner.targets import Target, find_target
-from partitioner.targets.available import missing_backends, missing_to_build
+from partitioner.targets.available import missing_backends, missing_to_build, unable_backends
 from partitioner.targets.choice import by_preference, with_backends
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning import tune as measure
@@ -313,6 +313,7 @@ def require_backends(target: Target, *, deferred: bool = False) -> None:
 
     Raises:
         UsageError: none of the backends that are for one of its devices can compile here.
+        MissingDependencyError: one of its backends cannot.
     """
     missing = missing_to_build(target, deferred=deferred)
     if missing:
@@ -327,6 +328,15 @@ def require_backends(target: Target, *, deferred: bool = False) -> None:
             f"target {target.name!r} needs {missing}",
             advice=f"{later}build for 'cpu', which runs on any CPU; `partition plan` takes any "
             "target",
+        )
+    unable = unable_backends(target, deferred=deferred)
+    for name, reason in unable.items():
+        info = find_backend(name)
+        install = info.install or f"pip install 'partitioner[{info.extra or 'all'}]'"
+        others = [other for other in target.backends if other not in unable]
+        raise MissingDependencyError(
+            f"target {target.name!r} is built with the backend {name!r}, {reason}",
+            advice=f"{install}, or build without it: --backends {','.join(others)}",
         )
 
 

@@ -190,7 +190,8 @@ def _unet() -> Case:
             "guidance": np.asarray(guidance),
             **_schedule(steps),
         },
-        build={"module": pipeline, "example_inputs": {"text": text}},
+        # Guidance of a model that has learned nothing amplifies rounding: 2e-3 in float32.
+        build={"module": pipeline, "example_inputs": {"text": text}, "tolerance": 1e-2},
         request={"text": text.numpy()},
     )
 

@@ -13,7 +13,7 @@ import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.targets import all_targets
-from partitioner.targets.available import missing_to_build, missing_to_run
+from partitioner.targets.available import missing_to_build, missing_to_run, unable_backends
 
 __all__ = ["command", "target_rows"]
 
@@ -116,7 +116,7 @@ def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, 
             {
                 "name": target.name,
                 "backends": list(target.backends),
-                "build": can_build and not missing_to_build(target),
+                "build": can_build and not missing_to_build(target) and not unable_backends(target),
                 "run": can_run and fits and not missing_to_run(target),
                 "note": target.note,
             }

@@ -65,7 +65,7 @@ def command(
 def line(row: dict[str, Any]) -> str:
     """One target for people, in a line."""
     here = f"build {_yes(row['build'])}, run {_yes(row['run'])}"
-    return f"{row['name']:<10} {', '.join(row['backends']):<19} {here:<19} {row['note']}"
+    return f"{row['name']:<10} {', '.join(row['backends']):<20} {here:<19} {row['note']}"
 
 
 def _document(target: Target, here: dict[str, Any]) -> dict[str, Any]:

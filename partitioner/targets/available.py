@@ -8,7 +8,13 @@ from partitioner.backends import BackendInfo, backend_names, find_backend
 from partitioner.targets.choice import with_backends
 from partitioner.targets.facts import Target
 
-__all__ = ["measurable", "missing_backends", "missing_to_build", "missing_to_run"]
+__all__ = [
+    "measurable",
+    "missing_backends",
+    "missing_to_build",
+    "missing_to_run",
+    "unable_backends",
+]
 
 
 def missing_backends(target: Target) -> tuple[str, ...]:
@@ -27,6 +33,20 @@ def missing_to_build(target: Target, *, deferred: bool = False) -> str:
         ``the backend 'neuron', whose compiler needs torch_neuronx``; empty if it can.
     """
     return _missing(target, _why_not_begun if deferred else _why_not_compiled)
+
+
+def unable_backends(target: Target, *, deferred: bool = False) -> dict[str, str]:
+    """The backends of a target that are planned with and cannot compile here, with the reason.
+
+    What a build gives must not depend on what happens to be installed, so others do not take their
+    part, as long as nobody says so.
+
+    Args:
+        deferred: as of :func:`missing_to_build`.
+    """
+    why_not = _why_not_begun if deferred else _why_not_compiled
+    known = [find_backend(n) for n in target.backends if n in backend_names() and n != "host"]
+    return {info.name: reason for info in known if (reason := why_not(info))}
 
 
 def missing_to_run(target: Target) -> str:
