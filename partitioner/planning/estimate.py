@@ -197,14 +197,14 @@ def devices_of(planned: Planned, target: Target) -> dict[str, Device]:
 
 @dataclass(frozen=True)
 class _Factors:
-    """Measured factors for the nodes of one graph."""
+    """Factors for the nodes of one graph, measured where they were."""
 
     scale: Scale | None
     graph: str
 
-    def of(self, node: fx.Node, backend: str) -> float:
+    def of(self, node: fx.Node, backend: str, device: Device) -> float:
         found = self.scale.of(self.graph, node.name, backend) if self.scale else None
-        return 1.0 if found is None else found
+        return device.time_factor.get(backend, 1.0) if found is None else found
 
 
 def _segment(
@@ -223,7 +223,7 @@ def _segment(
     compute, memory = 0.0, nbytes / (device.bandwidth * device.efficiency)
     for node in nodes:
         arithmetic, traffic = bounds(work_of(node), device)
-        factor = factors.of(node, info.backend)
+        factor = factors.of(node, info.backend, device)
         if arithmetic > traffic:
             compute += arithmetic * factor
         else:

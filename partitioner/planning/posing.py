@@ -21,7 +21,7 @@ __all__ = ["ANYWHERE", "Posed", "Poser", "Sides", "rates_of"]
 ANYWHERE = -1
 
 #: A backend that comes later in the target's order must be better by this much on the same device:
-#: figures of a device say nothing about which of its backends is better at an op.
+#: figures of most devices say nothing about which of their backends is better.
 _PREFERENCE = 0.02
 
 
@@ -168,7 +168,8 @@ class _Pricing:
                 continue
             device = self.target.devices[self.rates.device[rank]]
             measured = self.scale.of(graph, node.name, backend)
-            factor = 1 + _PREFERENCE * rank if measured is None else measured
+            usual = device.time_factor.get(backend, 1.0) * (1 + _PREFERENCE * rank)
+            factor = usual if measured is None else measured
             row.append(node_seconds(work, device) * factor)
         return tuple(row)
 

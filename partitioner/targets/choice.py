@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from partitioner.errors import PartitionerError, UsageError
-from partitioner.targets.facts import Target
+from partitioner.targets.facts import Device, Target
 
 __all__ = ["by_preference", "naming_target", "with_backends"]
 
@@ -55,6 +55,8 @@ def _rank(target: Target) -> int:
 def with_backends(target: Target, names: Sequence[str]) -> Target:
     """The target with these backends only, in this order of preference; host ops stay possible.
 
+    Who is named first is preferred, so it loses the factor that would speak against it.
+
     Raises:
         UsageError: one is none of the target's, or is named twice.
     """
@@ -68,4 +70,19 @@ def with_backends(target: Target, names: Sequence[str]) -> Target:
             )
         if names.count(name) > 1:
             raise UsageError(f"backend {name!r} is named twice", advice="name each once")
-    return replace(target, backends=(*(n for n in names if n != "host"), "host"))
+    ordered = (*(n for n in names if n != "host"), "host")
+    devices = tuple(
+        replace(device, time_factor=_agreeing(device, ordered)) for device in target.devices
+    )
+    return replace(target, backends=ordered, devices=devices)
+
+
+def _agreeing(device: Device, names: Sequence[str]) -> dict[str, float]:
+    """The factors of backends that are not named before one of the same device with less."""
+    own = [name for name in names if name in device.backends and name != "host"]
+    factors = [device.time_factor.get(name, 1.0) for name in own]
+    return {
+        name: factor
+        for index, (name, factor) in enumerate(zip(own, factors, strict=True))
+        if name in device.time_factor and factor <= min(factors[index:])
+    }

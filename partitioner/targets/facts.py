@@ -31,6 +31,8 @@ class Device:
         transfer_s: seconds that each transfer takes beyond its bytes.
         efficiency: the share of ``flops`` and ``bandwidth`` that is sustained; 1 where nothing is
             known, so that figures are peaks.
+        time_factor: backend -> what a node takes on it, by what the figures say; 1 where it has
+            none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Device:
     transfer_bandwidth: float | None = None
     transfer_s: float = 0.0
     efficiency: float = 1.0
+    time_factor: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)

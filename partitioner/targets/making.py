@@ -85,6 +85,7 @@ def _device(name: str, values: Mapping[str, Any], copies: int, place: Place) -> 
         transfer_bandwidth=link.value if link else None,
         transfer_s=values["transfer_s"].value if link else 0.0,
         efficiency=values["efficiency"].value if "efficiency" in values else 1.0,
+        time_factor={name: own.value for name, own in values.get("time_factor", {}).items()},
     )
 
 

@@ -138,6 +138,10 @@ _DEVICE: dict[str, Kind] = {
     "transfer_bandwidth": Number("between its memory and the host's", 1e6, 1e13, "bytes/s"),
     "transfer_s": Number("of each transfer beyond its bytes", 0, 1, "s"),
     "efficiency": Number("the share of the peaks that is sustained", 0.01, 1),
+    "time_factor": Each(
+        "by backend: what a node takes on it, by what the figures say",
+        Number("on this backend; 1 by default", 0.1, 100),
+    ),
 }
 
 _LIMITS: dict[str, Kind] = {

@@ -177,7 +177,8 @@ def test_a_xeon_multiplies_in_bfloat16_unless_told_otherwise(
     precision: str | None, recorded: str, tmp_path: Path
 ) -> None:
     """Where the host has instructions for it; the artifact says so wherever it was built."""
-    built(tmp_path, "b", Sampler(), X, target="xeon", precision=precision)
+    options = {"target": "xeon", "backends": ["openvino", "host"], "precision": precision}
+    built(tmp_path, "b", Sampler(), X, **options)
     bundle = Bundle.open(tmp_path / "b")
     artifacts = bundle.manifest.artifacts
     assert {recorded} == {artifact.options["precision"] for artifact in artifacts.values()}
