@@ -41,6 +41,9 @@ placements = []
 #: Cores that weights were moved to.
 moved = []
 
+#: Called with a model within each call of it, if it is set: a test may wait there for another.
+during = None
+
 _context = None
 _turn = 0
 
@@ -254,6 +257,7 @@ def _placing_load(path, *args, **kwargs):
         _turn += 1
     else:
         placements.append(_context)
+    loaded.core = placements[-1][0]
     return loaded
 
 
@@ -263,17 +267,19 @@ class _OnDevice:
     def __init__(self, module):
         body = bytes(module.neff.numpy())[1024:]
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-            self._types = json.load(archive.extractfile("sg00/def.json"))["types"]
+            self.types = json.load(archive.extractfile("sg00/def.json"))["types"]
         self._module = module
         self._busy = threading.Lock()
 
     def __call__(self, *inputs):
         found = [[list(one.shape), str(one.dtype)] for one in inputs]
-        if found != self._types:
-            raise RuntimeError(f"the model was compiled for {self._types}, not for {found}")
+        if found != self.types:
+            raise RuntimeError(f"the model was compiled for {self.types}, not for {found}")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("two threads call one model")
         try:
+            if during is not None:
+                during(self)
             return self._module(*inputs)
         finally:
             self._busy.release()
