@@ -32,7 +32,7 @@ from partitioner.errors import (
 )
 from partitioner.finishing import deferred_segments, finish_bundle
 from partitioner.runtime.verify import verify_bundle
-from tests.neuron_pipeline import EXAMPLE, Pipeline
+from tests.neuron_pipeline import EXAMPLE, Pipeline, mlp
 from tests.neuron_standin import behave, two_cores
 
 
@@ -242,6 +242,31 @@ def test_the_command_line_goes_the_whole_way(
     said = capsys.readouterr().out
     assert "compiled decoder, denoiser, encoder" in said
     assert "ok: the numbers are those of the eager pipeline" in said
+
+
+class Rows(torch.nn.Module):
+    """A pipeline whose inputs have rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.encoder = mlp(64, 1024)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.encoder(image)
+
+
+def test_any_number_of_requests_is_served_in_batches(standin: Path, tmp_path: Path) -> None:
+    pipeline, images = Rows(), np.linspace(-1, 1, 5 * 64, dtype=np.float32).reshape(5, 64)
+    example = {"image": torch.ones(1, 64)}
+    build(pipeline, example, target="inf2", batch=(2,), output=tmp_path / "b")
+    with torch.no_grad():
+        expected = pipeline(torch.from_numpy(images)).numpy()
+    with partitioner.load(tmp_path / "b", allow_executable=True) as pipe:
+        assert "neuron" == next(iter(pipe.manifest.artifacts.values())).backend
+        # Two of two, and one that is filled up: what torch_neuronx calls a dynamic batch.
+        (actual,) = pipe(image=images).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def exit_code(words: list[str]) -> Any:

@@ -91,7 +91,7 @@ class Record:
         versions: of what compiled it.
         arguments, results: how a call of the segment becomes one of the traced module.
         inline_weights: whether weights are part of the NEFF.
-        dynamic_batch, lazy_load, async_load: as in :class:`.settings.Settings`.
+        lazy_load, async_load: as in :class:`.settings.Settings`.
         precision: ``bf16`` where products may be computed in it.
         neff: its header.
         state: ``compiled``.
@@ -106,7 +106,6 @@ class Record:
     results: tuple[Result, ...]
     neff: NeffFacts
     inline_weights: bool = True
-    dynamic_batch: bool = False
     lazy_load: bool = False
     async_load: bool = False
     precision: Literal["f32", "f16", "bf16"] = "f32"

@@ -93,6 +93,8 @@ def test_a_stage_has_options_of_its_own() -> None:
     ("given", "what", "advice"),
     [
         ({"optlvel": 1}, "no option 'optlvel'", "did you mean 'optlevel'?"),
+        ({"dynamic_batch": True}, "never with another batch", "--batch ROWS"),
+        ({"decoder.dynamic_batch": False}, "no option 'dynamic_batch'", "--batch ROWS"),
         ({"optlevel": 4}, "neuron.optlevel cannot be 4", "one of 1, 2, 3"),
         ({"optlevel": True}, "cannot be True", "one of"),
         ({"auto_cast": "matmul"}, "cannot be 'matmul'", "matmult"),

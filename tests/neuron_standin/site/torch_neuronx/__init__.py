@@ -190,17 +190,6 @@ def _fail(way, workdir):
         raise RuntimeError(detail)
 
 
-def dynamic_batch(neuron_script):
-    sizes = {
-        tuple(one.type().sizes())[:1]
-        for one in list(neuron_script.graph.inputs())[1:]
-        if one.type().sizes() is not None
-    }
-    if len(sizes) > 1:
-        raise ValueError("all inputs must have the same size in dimension 0")
-    return neuron_script
-
-
 def lazy_load(trace, enable_lazy_load=True):
     trace.lazy = enable_lazy_load
 
@@ -290,7 +279,7 @@ def uninstall():
 
 
 if _RELEASE >= (2, 10):
-    del trace, dynamic_batch, lazy_load, async_load
+    del trace, lazy_load, async_load
 elif _RELEASE < (1, 13):
     del trace
 else:
