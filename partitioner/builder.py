@@ -311,6 +311,7 @@ def _add_member(
             target=hardware,
             defer=settings.defer_compile,
             settings=settings.backend_options,
+            tune=settings.tune,
         )
         mapped = MappedBlobs(writer.blob_path)
         job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache)

@@ -94,6 +94,8 @@ class Record:
         lazy_load, async_load: as in :class:`.settings.Settings`.
         precision: ``bf16`` where products may be computed in it.
         neff: its header.
+        measured: seconds of a call with the weights ``inline`` and ``separate``, on the device of
+            the machine that compiled; empty where that was not asked for, or could not be.
         state: ``compiled``.
         format: of this record.
     """
@@ -110,6 +112,7 @@ class Record:
     async_load: bool = False
     precision: Literal["f32", "f16", "bf16"] = "f32"
     warnings: tuple[str, ...] = ()
+    measured: dict[str, float] = field(default_factory=dict[str, float])
     state: Literal["compiled"] = "compiled"
     format: int = field(default=FORMAT)
 

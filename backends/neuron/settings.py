@@ -65,7 +65,8 @@ class Settings:
         fast_loading: binaries that load faster. ``auto``: not for ``unet-inference``, whose larger
             models it has broken (SDXL).
         saturate: infinities become the largest numbers.
-        weights: ``inline`` makes them part of the NEFF. ``auto`` does so while they fit in it.
+        weights: ``inline`` makes them part of the NEFF. ``auto`` does so while they fit in it;
+            ``measured`` takes the faster way, see :mod:`.weighing`.
         lazy_load: weights go to the device at the first call.
         async_load: loading goes on in the background.
     """
@@ -77,7 +78,7 @@ class Settings:
     lnc: Literal[0, 1, 2] = 0
     fast_loading: Literal["auto", "on", "off"] = "auto"
     saturate: bool = False
-    weights: Literal["auto", "inline", "separate"] = "auto"
+    weights: Literal["auto", "inline", "separate", "measured"] = "auto"
     lazy_load: bool = False
     async_load: bool = False
 
@@ -139,7 +140,7 @@ def decided(settings: Settings, kind: Kind, precision: str, weight_bytes: int) -
     if fast_loading == "auto":
         fast_loading = "off" if model_type == "unet-inference" else "on"
     weights = settings.weights
-    if weights == "auto":
+    if weights in ("auto", "measured"):
         weights = "inline" if weight_bytes <= HLO_LIMIT else "separate"
     return replace(
         settings,

@@ -29,7 +29,7 @@ from partitioner.planning.segments import Part, Segment, make_segment
 from partitioner.specs import TensorSpec
 from partitioner.weights import lay_out
 
-__all__ = ["Measured", "Workbench"]
+__all__ = ["Measured", "Workbench", "timed"]
 
 Array = npt.NDArray[Any]
 
@@ -81,7 +81,7 @@ class Workbench:
                 except BackendError as error:
                     results[name] = Measured(None, error.what)
                     loaded.pop(name, None)
-            seconds = _timed(loaded)
+            seconds = timed(loaded)
             return results | {name: Measured(s) for name, s in seconds.items()}
         finally:
             for executable in loaded.values():
@@ -122,7 +122,12 @@ def _numbers(spec: TensorSpec) -> Array:
     return np.zeros(shape, spec.dtype)
 
 
-def _timed(loaded: Mapping[str, Executable]) -> dict[str, float]:
+def timed(loaded: Mapping[str, Executable]) -> dict[str, float]:
+    """Seconds of a call of each, the median of several; they are run in turn on random numbers.
+
+    Raises:
+        BackendError: one of them fails.
+    """
     calls = {name: (executable.bind(), executable) for name, executable in loaded.items()}
     kept: list[list[Array]] = []
     for call, executable in calls.values():

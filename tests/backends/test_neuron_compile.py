@@ -139,8 +139,7 @@ def test_what_is_deferred_needs_no_sdk_and_is_compiled_later(
         weights,
         deferred.options,
         compile_options(files, tmp_path),
-        "segment",
-        None,
+        files.info,
         tmp_path / "later",
     )
     executable = NeuronExecutor().load(files.artifact(made), DeviceOptions())
