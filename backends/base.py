@@ -51,6 +51,7 @@ class CompileOptions:
         defer: leave the last step, which needs the backend's own compiler, to a later one: make
             what it will start from. Backends that need no such compiler do not look at it.
         settings: of each backend, as the caller gives them: backend -> name -> value.
+        tune: measure on this machine what the settings leave open.
     """
 
     workdir: Path
@@ -62,6 +63,7 @@ class CompileOptions:
     target: Target | None = None
     defer: bool = False
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    tune: bool = False
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -64,6 +64,9 @@ class ArtifactFiles:
         options: what the compiler left for the executor. Data from elsewhere: an executor takes
             the options it knows and refuses others.
         info: the segment: its tensors in the order of the call, and where it comes from.
+        turn: which of its backend's segments it is, in the order of the pipeline; None where it is
+            loaded by itself. Whatever the order in which segments happen to be loaded, what a
+            backend shares out among them goes by this.
     """
 
     graph: Path | None
@@ -71,6 +74,7 @@ class ArtifactFiles:
     weights: tuple[Path, ...]
     options: Mapping[str, Any]
     info: SegmentInfo
+    turn: int | None = None
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ def build(
             are stored in it.
         tune: measure parts of the pipeline on every backend that can run here (of ``backends``, or
             of all that are installed and for the target's devices), and place them by that instead
-            of by estimates. Measurements are kept in the host's cache directory.
+            of by estimates. Measurements are kept in the host's cache directory. Backends measure,
+            too, what their settings leave open.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
         quantize: ``int8`` to compute products in 8 bits where a backend can (``openvino``), within
@@ -296,6 +297,7 @@ def _add_member(
             target=hardware,
             defer=settings.defer_compile,
             settings=settings.backend_options,
+            tune=settings.tune,
         )
         if settings.tune:
             with phase("tune"):

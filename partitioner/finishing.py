@@ -170,15 +170,13 @@ class _Work:
     def _compile(self, bundle: Bundle, name: str, artifact: Artifact, job: Path) -> Any:
         if artifact.backend not in self._compilers:
             self._compilers[artifact.backend] = find_backend(artifact.backend).make_compiler()
-        sources = bundle.manifest.plan.segments[name].sources
         assert artifact.graph is not None
         return self._compilers[artifact.backend].finish(
             bundle.blob_path(artifact.graph),
             [bundle.blob_path(digest) for digest in artifact.weights],
             artifact.options,
             self.options,
-            name,
-            sources[0] if sources else None,
+            bundle.manifest.plan.segments[name],
             job,
         )
 

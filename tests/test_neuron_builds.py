@@ -6,7 +6,9 @@ The same tests run with the stand-in and, where it is, the SDK itself.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,9 @@ from partitioner.errors import (
     UsageError,
 )
 from partitioner.finishing import deferred_segments, finish_bundle
-from partitioner.modelfile import load_model
 from partitioner.runtime.verify import verify_bundle
-from tests.neuron_pipeline import EXAMPLE, Pipeline
+from tests.neuron_pipeline import EXAMPLE, Pipeline, mlp
 from tests.neuron_standin import behave, two_cores
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -107,42 +106,6 @@ def test_an_output_that_is_there_is_refused_before_anything_is_compiled(
         finish_bundle(deferred, output=tmp_path)
     assert [] == list(tmp_path.iterdir())
     assert not tmp_path.with_name(f"{tmp_path.name}.compiling").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"neuron": {"optlvel": 1}}, "no option 'optlvel'"),
-        ({"openvino": {"threads": 1}}, "has a backend 'openvino'"),
-        ({"onnx": {"level": 1}}, "has no options"),
-    ],
-)
-def test_options_are_looked_at_before_the_work(
-    options: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        build(
-            "no pipeline at all",
-            EXAMPLE,
-            target="inf2",
-            defer_compile=True,
-            backend_options=options,
-            output=tmp_path / "b",
-        )
-
-
-def test_options_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        build(
-            Pipeline(),
-            EXAMPLE,
-            target="inf2",
-            defer_compile=True,
-            backend_options={"neuron": {"decodr.optlevel": 1}},
-            output=tmp_path / "b",
-        )
-    assert "no stage 'decodr'" in caught.value.what
-    assert "did you mean 'decoder'?" == caught.value.advice
 
 
 # --- with one -----------------------------------------------------------------------------------
@@ -281,31 +244,156 @@ def test_the_command_line_goes_the_whole_way(
     assert "ok: the numbers are those of the eager pipeline" in said
 
 
+class Rows(torch.nn.Module):
+    """A pipeline whose inputs have rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.encoder = mlp(64, 1024)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.encoder(image)
+
+
+def test_any_number_of_requests_is_served_in_batches(standin: Path, tmp_path: Path) -> None:
+    pipeline, images = Rows(), np.linspace(-1, 1, 5 * 64, dtype=np.float32).reshape(5, 64)
+    example = {"image": torch.ones(1, 64)}
+    build(pipeline, example, target="inf2", batch=(2,), output=tmp_path / "b")
+    with torch.no_grad():
+        expected = pipeline(torch.from_numpy(images)).numpy()
+    with partitioner.load(tmp_path / "b", allow_executable=True) as pipe:
+        assert "neuron" == next(iter(pipe.manifest.artifacts.values())).backend
+        # Two of two, and one that is filled up: what torch_neuronx calls a dynamic batch.
+        (actual,) = pipe(image=images).values()
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
 def exit_code(words: list[str]) -> Any:
     with pytest.raises(SystemExit) as caught:
         main(words)
     return caught.value.code
 
 
-# --- the example --------------------------------------------------------------------------------
+# --- requests beside each other -----------------------------------------------------------------
+
+# The stand-in tells within each call which model on which core it is. What is to be at once meets
+# there at a barrier, which breaks if the two never are.
+
+only_standin = pytest.mark.parametrize("sdk", ["standin"], indirect=True)
+
+#: How long a call waits for another before the test fails; none waits that long where it passes.
+PATIENCE_S = 60
+
+Hook = Callable[[Any], None]
+Outputs = dict[str, np.ndarray[Any, Any]]
 
 
-@pytest.mark.slow
-def test_bernini_from_build_to_mesh(sdk: str, tmp_path: Path) -> None:
-    loaded = load_model(str(ROOT / "examples/bernini/model.py"), {"size": "tiny", "steps": 2})
-    build(
-        loaded.pipeline,
-        loaded.example_inputs,
-        inputs=loaded.inputs,
-        stages=loaded.stages,
-        options=loaded.options,
-        target="inf2",
-        defer_compile=True,
-        output=tmp_path / "b",
-    )
-    manifest = Bundle.open(tmp_path / "b").manifest
-    backends = {info.backend for info in manifest.plan.segments.values()}
-    # Neuron and the host in one plan.
-    assert {"neuron", "host"} == backends
-    finish_bundle(tmp_path / "b")
-    assert verify_bundle(tmp_path / "b", allow_executable=True).ok
+@pytest.fixture
+def during(standin: Path) -> Iterator[Callable[[Hook], None]]:
+    """Sets what is called within each call of a model."""
+    import torch_neuronx
+
+    def set_hook(hook: Hook) -> None:
+        torch_neuronx.during = hook
+
+    yield set_hook
+    torch_neuronx.during = None
+
+
+def part(model: Any) -> str:
+    """Which segment of the pipeline a model is, by what it takes."""
+    shapes = [shape for shape, _ in model.types]
+    if shapes == [[2, 64]]:
+        return "encoder"
+    return "decoder" if shapes == [[2, 256]] else "denoiser"
+
+
+def request(pipe: Any, number: int) -> Outputs:
+    image = np.random.default_rng(number).standard_normal((2, 64)).astype(np.float32)
+    return pipe(image=image, seed=number)
+
+
+def check_equal(expected: Outputs, actual: Outputs) -> None:
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, actual[name])
+
+
+@only_standin
+def test_one_request_is_encoded_while_the_loop_of_another_runs(
+    finished: Path, during: Callable[[Hook], None]
+) -> None:
+    with partitioner.load(finished, allow_executable=True) as pipe:
+        expected = [request(pipe, number) for number in (1, 2)]
+        in_loop, together = threading.Event(), threading.Barrier(2)
+        first = threading.get_ident()
+        met: dict[str, int] = {}
+
+        def meet(model: Any) -> None:
+            own = threading.get_ident() == first
+            if own and part(model) == "denoiser" and not in_loop.is_set():
+                in_loop.set()
+            elif own or part(model) != "encoder":
+                return
+            met[part(model)] = model.core
+            together.wait(PATIENCE_S)
+
+        def encode_later() -> Outputs:
+            assert in_loop.wait(PATIENCE_S)
+            return request(pipe, 2)
+
+        during(meet)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(encode_later)
+            results = [request(pipe, 1), second.result()]
+    assert {"encoder", "denoiser"} == met.keys()
+    assert met["encoder"] != met["denoiser"]
+    for alone, beside in zip(expected, results, strict=True):
+        check_equal(alone, beside)
+
+
+@only_standin
+def test_two_requests_are_at_once_in_copies_of_one_segment(
+    finished: Path, during: Callable[[Hook], None]
+) -> None:
+    with partitioner.load(finished, mode="throughput", allow_executable=True) as pipe:
+        expected = [request(pipe, number) for number in (1, 2)]
+        together = threading.Barrier(2)
+        cores: set[int] = set()
+
+        def meet(model: Any) -> None:
+            if part(model) == "denoiser":
+                cores.add(model.core)
+                # Every step of both loops is beside a step of the other.
+                together.wait(PATIENCE_S)
+
+        during(meet)
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda number: request(pipe, number), (1, 2)))
+    assert {0, 1} == cores
+    for alone, beside in zip(expected, results, strict=True):
+        check_equal(alone, beside)
+
+
+@only_standin
+def test_copies_are_used_in_turn(finished: Path, during: Callable[[Hook], None]) -> None:
+    cores: dict[str, list[int]] = {"encoder": [], "denoiser": [], "decoder": []}
+    with partitioner.load(finished, mode="throughput", allow_executable=True) as pipe:
+        during(lambda model: cores[part(model)].append(model.core))
+        for number in range(4):
+            request(pipe, number)
+    assert [0, 1, 0, 1] == cores["encoder"] == cores["decoder"]
+    # A loop of four steps.
+    assert [0, 1] * 8 == cores["denoiser"]
+
+
+@only_standin
+def test_more_requests_than_copies_give_each_its_own(finished: Path) -> None:
+    with partitioner.load(finished, mode="throughput", allow_executable=True) as pipe:
+        expected = [request(pipe, number) for number in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(lambda number: request(pipe, number), range(6)))
+    for alone, beside in zip(expected, results, strict=True):
+        check_equal(alone, beside)
+    # And they are not all the same.
+    assert not np.array_equal(results[0]["picture"], results[1]["picture"])

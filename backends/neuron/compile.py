@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,26 @@ from torch import fx
 from partitioner.artifacts.codec import encode
 from partitioner.artifacts.digest import hex_of
 from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Verdict
+from partitioner.backends.execution import place_of
 from partitioner.backends.facts import SHARED, code_digest, versions_of
 from partitioner.backends.graphs import identifier
 from partitioner.backends.lifting import lifted_names
+from partitioner.backends.neuron.devices import find_devices
 from partitioner.backends.neuron.portable import write_portable
-from partitioner.backends.neuron.record import ARCHIVE_TYPE, PORTABLE_TYPE, Deferred
+from partitioner.backends.neuron.record import (
+    ARCHIVE_TYPE,
+    PORTABLE_TYPE,
+    Deferred,
+    read_deferred,
+)
 from partitioner.backends.neuron.sdk import require_trace, versions
-from partitioner.backends.neuron.settings import lnc_of, read_settings
+from partitioner.backends.neuron.settings import Settings, lnc_of, read_settings
 from partitioner.backends.neuron.support import verdict
+from partitioner.backends.neuron.weighing import Way, weighed
 from partitioner.backends.worker import run_job
 from partitioner.errors import BackendError
+from partitioner.plan import SegmentInfo
+from partitioner.planning.cuts import info_of
 
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
@@ -63,7 +74,9 @@ class NeuronCompiler:
             UsageError: a setting that there is none of.
         """
         code = code_digest("partitioner.backends.neuron", *SHARED)
-        settings = read_settings(options.settings.get("neuron", {}), segment.stages)
+        settings = _settings(segment, options)
+        # What was measured holds for the devices that it was measured on.
+        here = asdict(find_devices()) if settings.weights == "measured" else None
         return CacheFacts(
             {**versions_of("torch"), **versions(), "code": code},
             {
@@ -72,7 +85,7 @@ class NeuronCompiler:
                 "precision": options.precision,
                 "deferred": options.defer,
             },
-            {"family": target.family or target.name},
+            {"family": target.family or target.name, "devices": here},
         )
 
     def compile(
@@ -93,7 +106,7 @@ class NeuronCompiler:
         if options.target is None:
             raise BackendError("a segment is compiled for Neuron without saying for which target")
         family = options.target.family or options.target.name
-        settings = read_settings(options.settings.get("neuron", {}), segment.stages)
+        settings = _settings(segment, options)
         lnc_of(settings, family)
         deferred = Deferred(family, settings, "bf16" if options.precision == "bf16" else "f32")
         job = options.workdir / f"{identifier(segment.name)}.neuron"
@@ -103,9 +116,7 @@ class NeuronCompiler:
         if options.defer:
             return Compiled(graph, weights, deferred.options(), media_type=PORTABLE_TYPE)
         paths = [options.blobs_dir / hex_of(digest) for digest in weights]
-        return self.finish(
-            graph, paths, deferred.options(), options, segment.name, segment.where, job
-        )
+        return self.finish(graph, paths, deferred.options(), options, info_of(segment), job)
 
     def finish(
         self,
@@ -113,8 +124,7 @@ class NeuronCompiler:
         weights: Sequence[Path],
         deferred: Mapping[str, Any],
         options: CompileOptions,
-        name: str,
-        where: str | None,
+        info: SegmentInfo,
         job: Path,
     ) -> Compiled:
         """Compile what was written down.
@@ -123,28 +133,62 @@ class NeuronCompiler:
             graph, weights: a portable graph, and the blobs that it reads.
             deferred: how it is to be compiled: the options of the deferred artifact.
             options: limits and log.
-            name, where: of the segment, for messages.
+            info: of the segment.
             job: an empty directory, or one with the portable graph in it.
 
         Raises:
             CompileError, MissingDependencyError: as :meth:`compile`.
         """
         require_trace()
-        document = {
-            "graph": str(graph),
-            "weights": [str(path) for path in weights],
-            "deferred": dict(deferred),
-            "log": str(options.log or job / "log.txt"),
-        }
-        (job / "job.json").write_text(json.dumps(document))
-        report = run_job(
-            "partitioner.backends.neuron.trace:run",
-            job,
-            what=f"segment {name!r}",
-            where=where,
-            **options.limits,
-            advice=_ADVICE,
-        )
-        return Compiled(
-            job / "model.pt", (), report["record"], report["report"], media_type=ARCHIVE_TYPE
-        )
+        found = read_deferred(deferred, place_of(info))
+
+        def compile_as(way: Way) -> Compiled:
+            folder = job / way
+            folder.mkdir()
+            settings = replace(found.settings, weights=way)
+            return _trace(graph, weights, replace(found, settings=settings), options, info, folder)
+
+        if found.settings.weights == "measured":
+            return weighed(compile_as, info)
+        return _trace(graph, weights, found, options, info, job)
+
+
+def _settings(segment: Segment, options: CompileOptions) -> Settings:
+    """What holds for a segment.
+
+    Raises:
+        UsageError: as :func:`read_settings`.
+    """
+    settings = read_settings(options.settings.get("neuron", {}), segment.stages)
+    if options.tune and settings.weights == "auto":
+        return replace(settings, weights="measured")
+    return settings
+
+
+def _trace(
+    graph: Path,
+    weights: Sequence[Path],
+    deferred: Deferred,
+    options: CompileOptions,
+    info: SegmentInfo,
+    job: Path,
+) -> Compiled:
+    """Trace in a process of its own, in the folder ``job``."""
+    document = {
+        "graph": str(graph),
+        "weights": [str(path) for path in weights],
+        "deferred": deferred.options(),
+        "log": str(options.log or job / "log.txt"),
+    }
+    (job / "job.json").write_text(json.dumps(document))
+    report = run_job(
+        "partitioner.backends.neuron.trace:run",
+        job,
+        what=f"segment {info.name!r}",
+        where=info.sources[0] if info.sources else None,
+        **options.limits,
+        advice=_ADVICE,
+    )
+    return Compiled(
+        job / "model.pt", (), report["record"], report["report"], media_type=ARCHIVE_TYPE
+    )

@@ -1,7 +1,8 @@
 """Which segment runs on which core, and which copy of it takes a call.
 
-- ``latency``: each segment is loaded once, onto the cores in turn. Segments of one pipeline then
-  stand on different cores, so that the encoder of one request runs while the loop of another does.
+- ``latency``: each segment is loaded once, onto the cores in turn. What comes one after the other
+  in a pipeline then stands on different cores, so that the encoder of one request runs while the
+  loop of another does.
 - ``throughput``: each segment is loaded onto every core, and a call goes to a copy that is free.
 
 A copy takes one call at a time. Calls that find none free wait for their turn in order of arrival.
@@ -36,13 +37,18 @@ class Placer:
         self._mode = mode
         self._turn = 0
 
-    def cores_of_next(self) -> tuple[int, ...]:
-        """The cores that the next segment is loaded onto."""
+    def cores_of(self, turn: int | None = None) -> tuple[int, ...]:
+        """The cores that a segment is loaded onto.
+
+        Args:
+            turn: which of the pipeline's segments it is; by default the one after the last that
+                was asked for without.
+        """
         if self._mode == "throughput":
             return self._cores
-        core = self._cores[self._turn % len(self._cores)]
-        self._turn += 1
-        return (core,)
+        if turn is None:
+            turn, self._turn = self._turn, self._turn + 1
+        return (self._cores[turn % len(self._cores)],)
 
 
 class Copies(Generic[T]):

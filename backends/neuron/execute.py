@@ -69,7 +69,7 @@ class NeuronExecutor:
         record = read_record(artifact.options, len(info.inputs), len(info.outputs), where)
         neff = find_neff(artifact.graph)
         check_neff(neff.header, record, self._devices, os.environ, where)
-        loader, cores = self._place(record.lnc, device.mode)
+        loader, cores = self._place(record.lnc, device.mode, artifact.turn)
         source = Source(artifact.graph, record, neff, _traced_outputs(record, info))
         models: list[Model] = []
         try:
@@ -83,14 +83,14 @@ class NeuronExecutor:
             raise
         return executable
 
-    def _place(self, lnc: int, mode: Mode) -> tuple[Loader, tuple[int, ...]]:
-        """The pipeline's loader, and the cores of its next segment."""
+    def _place(self, lnc: int, mode: Mode, turn: int | None) -> tuple[Loader, tuple[int, ...]]:
+        """The pipeline's loader, and the cores of a segment of it."""
         with self._lock:
             if self._placer is None:
                 self._placer = Placer(visible_cores(os.environ, self._devices, lnc), mode)
             if self._loader is None:
                 self._loader = find_loader()
-            return self._loader, self._placer.cores_of_next()
+            return self._loader, self._placer.cores_of(turn)
 
 
 def _load(loader: Loader, source: Source, core: int, info: SegmentInfo) -> Model:

@@ -91,9 +91,11 @@ class Record:
         versions: of what compiled it.
         arguments, results: how a call of the segment becomes one of the traced module.
         inline_weights: whether weights are part of the NEFF.
-        dynamic_batch, lazy_load, async_load: as in :class:`.settings.Settings`.
+        lazy_load, async_load: as in :class:`.settings.Settings`.
         precision: ``bf16`` where products may be computed in it.
         neff: its header.
+        measured: seconds of a call with the weights ``inline`` and ``separate``, on the device of
+            the machine that compiled; empty where that was not asked for, or could not be.
         state: ``compiled``.
         format: of this record.
     """
@@ -106,11 +108,11 @@ class Record:
     results: tuple[Result, ...]
     neff: NeffFacts
     inline_weights: bool = True
-    dynamic_batch: bool = False
     lazy_load: bool = False
     async_load: bool = False
     precision: Literal["f32", "f16", "bf16"] = "f32"
     warnings: tuple[str, ...] = ()
+    measured: dict[str, float] = field(default_factory=dict[str, float])
     state: Literal["compiled"] = "compiled"
     format: int = field(default=FORMAT)
 

@@ -161,10 +161,6 @@ class Sdk:
                 advice=_HOW,
             )
 
-    def dynamic_batch(self, traced: Any) -> Any:
-        """Let the first dimension of all inputs vary."""
-        return self.module.dynamic_batch(traced)
-
     def prepare_load(self, traced: Any, *, lazy: bool, asynchronous: bool) -> None:
         """Say how a traced module is to be loaded; counts when it is saved after this."""
         if asynchronous:

@@ -39,6 +39,14 @@ PLATFORMS = {"inf2": "trn1", "trn1": "trn1", "trn1n": "trn1", "trn2": "trn2", "t
 #: Families whose logical cores are two physical ones unless something else is asked for.
 _LOGICAL = ("trn2", "trn3")
 
+#: Options of ``torch_neuronx`` that something else takes the place of: why, and what.
+_ELSEWHERE = {
+    "dynamic_batch": (
+        "segments are called with the sizes that they were compiled for, never with another batch",
+        "build with --batch ROWS[,...]: the bundle then serves any number of requests",
+    )
+}
+
 #: A protobuf, which the HLO with inlined weights is, ends at 2 GiB; the graph itself is in it, too.
 HLO_LIMIT = 2 * 2**30 - 64 * 2**20
 
@@ -57,8 +65,8 @@ class Settings:
         fast_loading: binaries that load faster. ``auto``: not for ``unet-inference``, whose larger
             models it has broken (SDXL).
         saturate: infinities become the largest numbers.
-        weights: ``inline`` makes them part of the NEFF. ``auto`` does so while they fit in it.
-        dynamic_batch: let the first dimension of all inputs vary at run time.
+        weights: ``inline`` makes them part of the NEFF. ``auto`` does so while they fit in it;
+            ``measured`` takes the faster way, see :mod:`.weighing`.
         lazy_load: weights go to the device at the first call.
         async_load: loading goes on in the background.
     """
@@ -70,8 +78,7 @@ class Settings:
     lnc: Literal[0, 1, 2] = 0
     fast_loading: Literal["auto", "on", "off"] = "auto"
     saturate: bool = False
-    weights: Literal["auto", "inline", "separate"] = "auto"
-    dynamic_batch: bool = False
+    weights: Literal["auto", "inline", "separate", "measured"] = "auto"
     lazy_load: bool = False
     async_load: bool = False
 
@@ -100,6 +107,9 @@ def read_settings(given: Mapping[str, Any], stages: tuple[str, ...] = ()) -> Set
 
 def _check(name: str, value: Any) -> None:
     hints = get_type_hints(Settings)
+    if name in _ELSEWHERE:
+        what, advice = _ELSEWHERE[name]
+        raise UsageError(f"the backend 'neuron' has no option {name!r}: {what}", advice=advice)
     if name not in hints:
         near = difflib.get_close_matches(name, hints, 1)
         raise UsageError(
@@ -130,10 +140,7 @@ def decided(settings: Settings, kind: Kind, precision: str, weight_bytes: int) -
     if fast_loading == "auto":
         fast_loading = "off" if model_type == "unet-inference" else "on"
     weights = settings.weights
-    if settings.dynamic_batch and weights == "auto":
-        # What chunks a batch calls the NEFF as it is.
-        weights = "inline"
-    if weights == "auto":
+    if weights in ("auto", "measured"):
         weights = "inline" if weight_bytes <= HLO_LIMIT else "separate"
     return replace(
         settings,
@@ -217,8 +224,6 @@ def warnings_of(settings: Settings, family: str, weight_bytes: int) -> list[str]
             f"{weight_bytes / 2**30:.2f} GiB of weights in one HLO, which ends at 2 GiB: "
             "set neuron.weights=separate, or split the stage"
         )
-    if settings.dynamic_batch and settings.weights == "separate":
-        found.append("dynamic batches are only known to work with weights in the NEFF")
     if settings.model_type == "unet-inference" and settings.fast_loading == "on":
         found.append("fast-loading binaries have failed for the UNets of SDXL (SDK 2.19.1)")
     if settings.auto_cast == "matmult" and settings.model_type == "unet-inference":

@@ -93,8 +93,6 @@ def _trace(
             workdir=directory / "compiler",
             inline_weights=settings.weights == "inline",
         )
-        if settings.dynamic_batch:
-            traced = sdk.dynamic_batch(traced)
         sdk.prepare_load(traced, lazy=settings.lazy_load, asynchronous=settings.async_load)
     said = _of_tracer(caught)
     _refuse_ignored(said)
@@ -182,7 +180,6 @@ def _record(
         results=traceable.results,
         neff=NeffFacts(sha256=neff.sha256(), bytes=neff.header.total_bytes, **named),
         inline_weights=settings.weights == "inline",
-        dynamic_batch=settings.dynamic_batch,
         lazy_load=settings.lazy_load,
         async_load=settings.async_load,
         precision="bf16" if rounded else deferred.precision,

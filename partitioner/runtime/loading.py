@@ -103,8 +103,17 @@ def _load(
         weights=tuple(bundle.blob_path(digest, verify) for digest in artifact.weights),
         options=artifact.options,
         info=info,
+        turn=_turn_of(info.name, bundle),
     )
     return executor.load(files, device)
+
+
+def _turn_of(name: str, bundle: Bundle) -> int:
+    """Which of its backend's segments one is, in the order of the pipeline."""
+    artifacts = bundle.manifest.artifacts
+    backend = artifacts[name].backend
+    own = [one for one in bundle.manifest.plan.segments if artifacts[one].backend == backend]
+    return own.index(name)
 
 
 def _abandon(loading: dict[str, Future[Executable]]) -> None:

@@ -29,7 +29,7 @@ from partitioner.planning.segments import Part, Segment, make_segment
 from partitioner.specs import TensorSpec
 from partitioner.weights import lay_out
 
-__all__ = ["Measured", "Workbench"]
+__all__ = ["Measured", "Workbench", "timed"]
 
 Array = npt.NDArray[Any]
 
@@ -85,7 +85,7 @@ class Workbench:
                 except BackendError as error:
                     results[name] = Measured(None, error.what)
                     loaded.pop(name, None)
-            seconds = _timed(loaded)
+            seconds = timed(loaded)
             return results | {n: Measured(s, limited=limited[n]) for n, s in seconds.items()}
         finally:
             for executable in loaded.values():
@@ -98,7 +98,9 @@ class Workbench:
         outside = compiler.outside(segment, self.constants) - self._layout.keys()
         self._layout |= lay_out(self.constants, outside, self.writer)
         workdir = Path(tempfile.mkdtemp(dir=self.folder))
-        options = replace(self.options, workdir=workdir, blobs_dir=self.writer.blobs_dir)
+        options = replace(
+            self.options, workdir=workdir, blobs_dir=self.writer.blobs_dir, tune=False
+        )
         compiled = compiler.compile(segment, self.constants, self._layout, options)
         files = ArtifactFiles(
             graph=compiled.graph,
@@ -128,7 +130,12 @@ def _numbers(spec: TensorSpec) -> Array:
     return np.zeros(shape, spec.dtype)
 
 
-def _timed(loaded: Mapping[str, Executable]) -> dict[str, float]:
+def timed(loaded: Mapping[str, Executable]) -> dict[str, float]:
+    """Seconds of a call of each, the median of several; they are run in turn on random numbers.
+
+    Raises:
+        BackendError: one of them fails.
+    """
     calls = {name: (executable.bind(), executable) for name, executable in loaded.items()}
     kept: list[list[Array]] = []
     for call, executable in calls.values():

@@ -91,8 +91,10 @@ def test_cores_of_one_generation_run_one_anothers_segments() -> None:
 
 def test_segments_take_cores_in_turn_or_all_of_them() -> None:
     one = Placer((0, 1, 2), "latency")
-    assert [(0,), (1,), (2,), (0,)] == [one.cores_of_next() for _ in range(4)]
-    assert (0, 1, 2) == Placer((0, 1, 2), "throughput").cores_of_next()
+    assert [(0,), (1,), (2,), (0,)] == [one.cores_of() for _ in range(4)]
+    # Segments are loaded side by side, and stand where their place in the pipeline puts them.
+    assert [(2,), (0,), (1,)] == [one.cores_of(turn) for turn in (2, 3, 1)]
+    assert (0, 1, 2) == Placer((0, 1, 2), "throughput").cores_of()
 
 
 def test_each_copy_has_one_caller_at_a_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from partitioner.backends.neuron.settings import (
     read_settings,
     warnings_of,
 )
+from partitioner.builder import build
 from partitioner.errors import UsageError
+from tests.neuron_pipeline import EXAMPLE, Pipeline
 
 
 def args(family: str = "inf2", compiler: str = "2.27.5334.0", **given: Any) -> str:
@@ -90,6 +93,8 @@ def test_a_stage_has_options_of_its_own() -> None:
     ("given", "what", "advice"),
     [
         ({"optlvel": 1}, "no option 'optlvel'", "did you mean 'optlevel'?"),
+        ({"dynamic_batch": True}, "never with another batch", "--batch ROWS"),
+        ({"decoder.dynamic_batch": False}, "no option 'dynamic_batch'", "--batch ROWS"),
         ({"optlevel": 4}, "neuron.optlevel cannot be 4", "one of 1, 2, 3"),
         ({"optlevel": True}, "cannot be True", "one of"),
         ({"auto_cast": "matmul"}, "cannot be 'matmul'", "matmult"),
@@ -112,3 +117,39 @@ def test_logical_cores_that_a_target_does_not_have(family: str, lnc: int) -> Non
 def test_other_hardware_is_refused() -> None:
     with pytest.raises(UsageError, match="does not compile for 'inf1'"):
         args("inf1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"neuron": {"optlvel": 1}}, "no option 'optlvel'"),
+        ({"openvino": {"threads": 1}}, "has a backend 'openvino'"),
+        ({"onnx": {"level": 1}}, "has no options"),
+    ],
+)
+def test_options_are_looked_at_before_the_work(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        build(
+            "no pipeline at all",
+            EXAMPLE,
+            target="inf2",
+            defer_compile=True,
+            backend_options=options,
+            output=tmp_path / "b",
+        )
+
+
+def test_options_of_a_stage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(
+            Pipeline(),
+            EXAMPLE,
+            target="inf2",
+            defer_compile=True,
+            backend_options={"neuron": {"decodr.optlevel": 1}},
+            output=tmp_path / "b",
+        )
+    assert "no stage 'decodr'" in caught.value.what
+    assert "did you mean 'decoder'?" == caught.value.advice

@@ -70,7 +70,7 @@ def install(folder: Path, version: str = XLA, compiler: str = "2.27.5334.0") -> 
 
 def behave(folder: Path, **settings: str) -> None:
     """Let what is installed in a folder behave in a way; without settings as it should."""
-    for name in ("fail", "load", "cores", "count"):
+    for name in ("fail", "load", "cores", "slow", "count"):
         (folder / name).unlink(missing_ok=True)
     for name, text in settings.items():
         (folder / name).write_text(text)

@@ -4,7 +4,8 @@ What it does, and in which words, is documented in api-torch-neuronx-trace, core
 async-lazy-load of AWS Neuron SDK 2.32.0, or known from source and reports.
 
 Files beside it say how it is to behave: ``fail`` names a way in which compiling fails, ``load``
-what loading says, ``cores`` how many cores there are (0: no device).
+what loading says, ``cores`` how many cores there are (0: no device), ``slow`` which models take
+long (``inline`` or ``separate``, by where their weights are).
 """
 
 import ctypes
@@ -40,6 +41,9 @@ placements = []
 
 #: Cores that weights were moved to.
 moved = []
+
+#: Called with a model within each call of it, if it is set: a test may wait there for another.
+during = None
 
 _context = None
 _turn = 0
@@ -82,7 +86,8 @@ def trace(
     _fail(_setting("fail"), workdir)
     lnc = _lnc(options)
     build = importlib.metadata.version("neuronx-cc").encode()
-    made = neff(tarball(_program(func, example_inputs, args)), build=build, lnc=lnc)
+    program = _program(func, example_inputs, args, inline_weights_to_neff)
+    made = neff(tarball(program), build=build, lnc=lnc)
     (workdir / "graph.neff").write_bytes(made)
     module = _Compiled(func, made)
     with torch.no_grad(), warnings.catch_warnings():
@@ -92,7 +97,7 @@ def trace(
     return traced
 
 
-def _program(func, inputs, args):
+def _program(func, inputs, args, inline):
     """Stands for instructions: which tensors there are."""
     with torch.no_grad():
         results = func(*inputs)
@@ -100,7 +105,7 @@ def _program(func, inputs, args):
     shapes = [list(one.shape) for one in results]
     types = [[list(one.shape), str(one.dtype)] for one in inputs]
     document = {"args": args, "inputs": len(inputs), "types": types, "outputs": shapes}
-    return json.dumps(document).encode()
+    return json.dumps({**document, "inline": inline}).encode()
 
 
 def _lnc(options):
@@ -187,17 +192,6 @@ def _fail(way, workdir):
         raise RuntimeError(detail)
 
 
-def dynamic_batch(neuron_script):
-    sizes = {
-        tuple(one.type().sizes())[:1]
-        for one in list(neuron_script.graph.inputs())[1:]
-        if one.type().sizes() is not None
-    }
-    if len(sizes) > 1:
-        raise ValueError("all inputs must have the same size in dimension 0")
-    return neuron_script
-
-
 def lazy_load(trace, enable_lazy_load=True):
     trace.lazy = enable_lazy_load
 
@@ -254,6 +248,7 @@ def _placing_load(path, *args, **kwargs):
         _turn += 1
     else:
         placements.append(_context)
+    loaded.core = placements[-1][0]
     return loaded
 
 
@@ -263,17 +258,23 @@ class _OnDevice:
     def __init__(self, module):
         body = bytes(module.neff.numpy())[1024:]
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-            self._types = json.load(archive.extractfile("sg00/def.json"))["types"]
+            program = json.load(archive.extractfile("sg00/def.json"))
+        self.types = program["types"]
+        own = "inline" if program["inline"] else "separate"
+        self._seconds = 0.01 if _setting("slow") == own else 0
         self._module = module
         self._busy = threading.Lock()
 
     def __call__(self, *inputs):
         found = [[list(one.shape), str(one.dtype)] for one in inputs]
-        if found != self._types:
-            raise RuntimeError(f"the model was compiled for {self._types}, not for {found}")
+        if found != self.types:
+            raise RuntimeError(f"the model was compiled for {self.types}, not for {found}")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("two threads call one model")
         try:
+            time.sleep(self._seconds)
+            if during is not None:
+                during(self)
             return self._module(*inputs)
         finally:
             self._busy.release()
@@ -284,7 +285,7 @@ def uninstall():
 
 
 if _RELEASE >= (2, 10):
-    del trace, dynamic_batch, lazy_load, async_load
+    del trace, lazy_load, async_load
 elif _RELEASE < (1, 13):
     del trace
 else:
