@@ -8,12 +8,17 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from partitioner.serve.access import AccessLog
 from partitioner.serve.auth import BearerAuth
 from partitioner.serve.failures import HANDLERS
+from partitioner.serve.generate.routes import generate_routes
+from partitioner.serve.jsontext import JsonResponse
 from partitioner.serve.metrics import Metrics
+from partitioner.serve.openapi import openapi_document
 from partitioner.serve.options import DEFAULT_OPTIONS, ServeOptions
 from partitioner.serve.service import ModelService
 from partitioner.serve.state import ServerState
@@ -46,8 +51,12 @@ def create_app(
         for service in services:
             await asyncio.to_thread(service.close)
 
+    async def openapi(request: Request) -> Response:
+        return JsonResponse(openapi_document(state))
+
+    routes = [Route("/metrics", metrics.metrics), Route("/openapi.json", openapi)]
     app = Starlette(
-        routes=[*v2_routes(state), Route("/metrics", metrics.metrics)],
+        routes=[*v2_routes(state), *generate_routes(state), *routes],
         middleware=middleware,
         exception_handlers=HANDLERS,
         lifespan=lifespan,

@@ -14,6 +14,9 @@ from partitioner.serve.service import ModelService
 
 __all__ = ["Controls", "controls_of", "option_names", "time_limit"]
 
+#: Seconds; timers of event loops overflow with some larger numbers.
+_LONGEST = 7 * 86400.0
+
 #: Drawn seeds are numbers that JavaScript can hold.
 _SEED_BITS = 53
 
@@ -73,7 +76,7 @@ def time_limit(seconds: object, most: float | None) -> float | None:
         raise ProtocolError("timeout must be a number")
     if not (math.isfinite(seconds) and seconds > 0):
         raise ProtocolError("timeout must be more than 0")
-    return float(seconds) if most is None else min(float(seconds), most)
+    return min(float(seconds), most or _LONGEST)
 
 
 def _seed(service: ModelService, seed: Any) -> Seeds:

@@ -36,6 +36,8 @@ __all__ = [
 #: nginx's status for requests whose client has gone; only logs and metrics see it.
 CLIENT_CLOSED = 499
 
+_MOST_TEXT = 2000
+
 _LOG = logging.getLogger("partitioner.serve")
 
 
@@ -96,7 +98,8 @@ def text_of(error: Exception) -> str:
     """What the client is told: nothing of the inside of an unexpected error."""
     if not isinstance(error, PartitionerError):
         return "internal error; the server's log has it"
-    return f"{error.what}; {error.advice}" if error.advice else error.what
+    text = f"{error.what}; {error.advice}" if error.advice else error.what
+    return text[:_MOST_TEXT]  # it may repeat what the client sent
 
 
 def respond(request: Request, error: Exception) -> Response:

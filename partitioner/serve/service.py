@@ -13,6 +13,7 @@ from partitioner.runtime.events import Callback
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.requests import Outputs, Request
 from partitioner.runtime.seeds import Seeds
+from partitioner.serve.failures import UnavailableError
 from partitioner.specs import InputSpec, TensorSpec
 
 __all__ = ["ModelService", "PipelineService", "ServiceStats"]
@@ -132,6 +133,13 @@ class PipelineService:
         try:
             async with asyncio.timeout(timeout) as limit:
                 return await asyncio.wrap_future(request)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise UnavailableError(
+                    "the server has ended before the request was done"
+                ) from error
+            raise
         except TimeoutError as error:
             if not limit.expired():
                 raise
