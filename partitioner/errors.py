@@ -16,12 +16,14 @@ __all__ = [
     "CaptureError",
     "CompileError",
     "ConflictError",
+    "DeadlineError",
     "IncompatibleBundleError",
     "InputError",
     "MissingDependencyError",
     "ModelError",
     "NotInStoreError",
     "OutputError",
+    "OverloadedError",
     "ParityError",
     "PartitionerError",
     "PassError",
@@ -177,3 +179,15 @@ class SignatureError(PartitionerError):
     """A signature is required, and there is none by a key that is trusted."""
 
     exit_code = 23
+
+
+class OverloadedError(PartitionerError):
+    """Too many requests wait already; nothing of this one was begun."""
+
+    exit_code = 30
+
+
+class DeadlineError(PartitionerError):
+    """A request was not done in the time that its caller gave it."""
+
+    exit_code = 31

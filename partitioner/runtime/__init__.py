@@ -2,5 +2,7 @@
 
 from partitioner.runtime.events import StepEvent
 from partitioner.runtime.pipeline import Pipeline, load
+from partitioner.runtime.queueing import QueueOptions
+from partitioner.runtime.requests import Request
 
-__all__ = ["Pipeline", "StepEvent", "load"]
+__all__ = ["Pipeline", "QueueOptions", "Request", "StepEvent", "load"]

@@ -13,8 +13,10 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
+from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
 from partitioner.runtime.seeds import Seeds, seeds_of
+from partitioner.runtime.submitting import Submitting
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ __all__ = ["BatchedPipeline"]
 Array = np.ndarray[Any, Any]
 
 
-class BatchedPipeline:
+class BatchedPipeline(Submitting):
     """A loaded bundle with buckets, made by :func:`partitioner.load`. Thread-safe.
 
     A call serves any number of requests, a row each. They go to the smallest bucket that holds
@@ -39,6 +41,7 @@ class BatchedPipeline:
     Args:
         loaders: batch size -> loads the bucket of that size.
         at_once: load all of them now.
+        queue: how submitted requests wait and are served.
 
     Attributes:
         manifest: of the smallest bucket.
@@ -51,7 +54,11 @@ class BatchedPipeline:
     """
 
     def __init__(
-        self, loaders: Mapping[int, Callable[[], Pipeline]], *, at_once: bool = False
+        self,
+        loaders: Mapping[int, Callable[[], Pipeline]],
+        *,
+        at_once: bool = False,
+        queue: QueueOptions = DEFAULT_QUEUE,
     ) -> None:
         self._loaders = dict(sorted(loaders.items()))
         self._buckets: dict[int, Pipeline] = {}
@@ -64,6 +71,7 @@ class BatchedPipeline:
         except BaseException:
             self._close_buckets()
             raise
+        super().__init__(first.manifest.name, queue)
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
         self.variants, self.choice = first.variants, first.choice
@@ -122,6 +130,8 @@ class BatchedPipeline:
 
     def close(self) -> None:
         """As of :class:`Pipeline`, for all buckets."""
+        self._gate.check_outside()
+        self._queue.close()
         if self._gate.close():
             self._close_buckets()
 

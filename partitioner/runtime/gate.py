@@ -41,12 +41,24 @@ class Gate:
     def close(self) -> bool:
         """Refuse new requests and wait for those running; False if it was closed before."""
         with self._changed:
-            if threading.get_ident() in self._running:
-                raise UsageError(
-                    f"the pipeline {self._name} cannot be closed from within a call of its own",
-                    advice="raise an exception in the callback to end the call, then close",
-                )
+            self._refuse_inside()
             first = not self.closed
             self.closed = True
             self._changed.wait_for(lambda: not self._running)
             return first
+
+    def check_outside(self) -> None:
+        """Refuse to close from within a request.
+
+        Raises:
+            UsageError: the calling thread serves one.
+        """
+        with self._changed:
+            self._refuse_inside()
+
+    def _refuse_inside(self) -> None:
+        if threading.get_ident() in self._running:
+            raise UsageError(
+                f"the pipeline {self._name} cannot be closed from within a call of its own",
+                advice="raise an exception in the callback to end the call, then close",
+            )

@@ -23,8 +23,10 @@ from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs, merged
 from partitioner.runtime.loading import close_segments, load_segments
 from partitioner.runtime.opening import Keys, opened
+from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.runner import Run
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
+from partitioner.runtime.submitting import Submitting
 from partitioner.runtime.variants import Schedule, Schedules
 from partitioner.specs import TensorSpec
 
@@ -50,6 +52,7 @@ def load(
     allow_executable: bool = False,
     store: StoreOptions = DEFAULT_OPTIONS,
     variant: Mapping[str, str] | None = None,
+    queue: QueueOptions = DEFAULT_QUEUE,
 ) -> Pipeline | BatchedPipeline:
     """Load a bundle.
 
@@ -80,6 +83,7 @@ def load(
         variant: labels of the member to load, of a bundle for several targets:
             ``{"target": "xeon"}``. By default the best that this host can run; ``choice`` says why.
             A target that is named is loaded on a CPU that it was not meant for, too.
+        queue: how submitted requests wait and are served.
 
     Raises:
         BundleError: no bundle, damaged, or hostile.
@@ -97,14 +101,14 @@ def load(
         for bundle in choice.buckets or (choice.bundle,):
             refuse_code(bundle, allowed=allow_executable)
         if not choice.buckets:
-            return load_bucket(choice.bundle, device, choice.reasons)
+            return load_bucket(choice.bundle, device, choice.reasons, queue)
         loaders = {
             batch.rows: partial(load_bucket, bundle, device, choice.reasons)
             for bundle in choice.buckets
             if (batch := bundle.manifest.batch) is not None
         }
         # What comes from a store comes now: later its connection is closed.
-        return BatchedPipeline(loaders, at_once=is_source(path))
+        return BatchedPipeline(loaders, at_once=is_source(path), queue=queue)
 
 
 def check_options(device: DeviceOptions, verify: Verify) -> None:
@@ -123,13 +127,19 @@ def check_options(device: DeviceOptions, verify: Verify) -> None:
         raise UsageError(f"mode is 'latency' or 'throughput', not {device.mode!r}")
 
 
-def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] = ()) -> Pipeline:
+def load_bucket(
+    bundle: Bundle,
+    device: DeviceOptions,
+    reasons: tuple[str, ...] = (),
+    queue: QueueOptions = DEFAULT_QUEUE,
+) -> Pipeline:
     """Load one member of a bundle as it is: of a bucket, full batches only are served.
 
     Whether it may run code is for the caller to ask, by ``refuse_code``.
 
     Args:
         reasons: why it was chosen.
+        queue: how submitted requests wait and are served.
 
     Raises:
         as :func:`load`.
@@ -142,10 +152,10 @@ def load_bucket(bundle: Bundle, device: DeviceOptions, reasons: tuple[str, ...] 
     except BaseException:
         close_segments(executables)
         raise
-    return Pipeline(bundle, executables, schedules, reasons)
+    return Pipeline(bundle, executables, schedules, reasons, queue)
 
 
-class Pipeline:
+class Pipeline(Submitting):
     """A loaded bundle, made by :func:`load`. Any number of threads may call it at once.
 
     Attributes:
@@ -164,7 +174,9 @@ class Pipeline:
         executables: Mapping[str, Executable],
         schedules: Schedules,
         choice: tuple[str, ...] = (),
+        queue: QueueOptions = DEFAULT_QUEUE,
     ) -> None:
+        super().__init__(bundle.manifest.name, queue)
         self.manifest: Manifest = bundle.manifest
         self.labels = dict(bundle.labels)
         self.choice = choice
@@ -221,11 +233,15 @@ class Pipeline:
             return self._run(chosen, values, callback, observe)
 
     def close(self) -> None:
-        """Wait for running calls to end and give back memory; later calls are refused.
+        """Wait for running calls and submitted ones to end and give back memory.
+
+        Later calls are refused.
 
         Closing twice is fine. From within a call (its callback, a host op) it is refused with a
         UsageError: raise an exception there to end the call instead.
         """
+        self._gate.check_outside()
+        self._queue.close()
         if self._gate.close():
             close_segments(self._executables)
             self._executables.clear()

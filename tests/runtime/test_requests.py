@@ -1,0 +1,55 @@
+"""Requests end once: by outputs, an error, their deadline or by being given up."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+import pytest
+
+from partitioner.errors import DeadlineError
+from partitioner.runtime.events import StepEvent
+from partitioner.runtime.requests import Request
+
+
+def test_a_waiting_request_is_cancelled_at_once() -> None:
+    request = Request()
+    assert (True, True, True) == (request.cancel(), request.cancelled(), request.done())
+    assert not request.set_running_or_notify_cancel()
+
+
+def test_a_running_request_ends_at_its_next_step() -> None:
+    request = Request()
+    request.set_running_or_notify_cancel()
+    assert (True, False) == (request.cancel(), request.done())
+    with pytest.raises(CancelledError):
+        request.callback(None)(StepEvent("loop", 0, 2))
+
+
+def test_outputs_of_a_request_given_up_are_not_shown() -> None:
+    request = Request()
+    request.set_running_or_notify_cancel()
+    request.cancel()
+    request.finish({"y": 1})
+    assert request.cancelled()
+    with pytest.raises(CancelledError):
+        request.result()
+
+
+def test_a_finished_request_cannot_be_cancelled() -> None:
+    request = Request()
+    request.set_running_or_notify_cancel()
+    request.finish({"y": 1})
+    assert (False, False, {"y": 1}) == (request.cancel(), request.cancelled(), request.result())
+
+
+def test_a_deadline_is_checked_between_steps() -> None:
+    request = Request(timeout=0.0)
+    with pytest.raises(DeadlineError, match="within 0 s"):
+        request.callback(None)(StepEvent("loop", 0, 2))
+
+
+def test_a_callback_of_the_caller_is_called_too() -> None:
+    seen: list[StepEvent] = []
+    event = StepEvent("loop", 1, 2)
+    Request().callback(seen.append)(event)
+    assert [event] == seen
