@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from partitioner.cli.models import member_option
 from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
-from partitioner.errors import MissingDependencyError
+from partitioner.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from partitioner.serve.options import ServeOptions
 
 __all__ = ["command"]
 
@@ -92,6 +95,13 @@ _LISTENING = (
     show_default=True,
     help="In this process, or as replicas on a Ray cluster.",
 )
+@click.option(
+    "--replicas",
+    default="1",
+    show_default=True,
+    metavar="N[-M]",
+    help="With --engine ray: processes, by the number of requests from N to M.",
+)
 @member_option
 @require_option
 @allow_option
@@ -123,17 +133,11 @@ def command(bundle: str, engine: str, **options: Any) -> None:
 
 def _serve_here(bundle: str, options: dict[str, Any]) -> None:
     from partitioner.serve.app import create_app
-    from partitioner.serve.auth import read_tokens
-    from partitioner.serve.options import ServeOptions
     from partitioner.serve.server import ListenOptions, log_as_json, run
     from partitioner.serve.service import PipelineService
 
     # Before the bundle is loaded, which may take minutes: what cannot be meant is refused first.
-    serving = ServeOptions(
-        max_body=int(options["max_body"] * _MIB),
-        tokens=read_tokens(options["token_file"]),
-        **_taken(options, _SERVING),
-    )
+    serving = _serving(options)
     listening = ListenOptions(**_taken(options, _LISTENING))
     log_as_json()
     with _loaded(bundle, options) as pipe:
@@ -141,22 +145,55 @@ def _serve_here(bundle: str, options: dict[str, Any]) -> None:
 
 
 def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
-    from partitioner.serve.ray import serve_bundle
+    from partitioner.serve.ray import ReplicaOptions
+    from partitioner.serve.ray_command import serve_bundle
+    from partitioner.serve.server import ListenOptions, log_as_json
 
-    serve_bundle(bundle, **options)
+    least, _, most = options["replicas"].partition("-")
+    if not least.isdigit() or not (most or least).isdigit():
+        raise UsageError(
+            f"--replicas {options['replicas']}", advice="give a number, or two: --replicas 1-4"
+        )
+    how = {
+        "name": options["name"],
+        "replicas": ReplicaOptions(
+            int(least), int(most or least), drain_limit=float(options["drain_limit"])
+        ),
+        "serving": _serving(options),
+        **_loading(options),
+    }
+    log_as_json()
+    serve_bundle(bundle, ListenOptions(**_taken(options, _LISTENING)), how)
+
+
+def _serving(options: dict[str, Any]) -> ServeOptions:
+    from partitioner.serve.auth import read_tokens
+    from partitioner.serve.options import ServeOptions
+
+    return ServeOptions(
+        max_body=int(options["max_body"] * _MIB),
+        tokens=read_tokens(options["token_file"]),
+        **_taken(options, _SERVING),
+    )
 
 
 def _loaded(bundle: str, options: dict[str, Any]) -> Any:
-    from partitioner.runtime import QueueOptions, load
+    from partitioner.runtime import load
 
-    return load(
-        bundle,
-        host_ops=[import_host_op(text) for text in options["host_ops"]],
-        queue=QueueOptions(options["workers"], options["queue"]),
-        require_signature=options["keys"],
-        variant=options["wanted"],
+    return load(bundle, **_loading(options))
+
+
+def _loading(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of :func:`partitioner.load`."""
+    from partitioner.runtime import QueueOptions
+
+    return {
+        "host_ops": [import_host_op(text) for text in options["host_ops"]],
+        "queue": QueueOptions(options["workers"], options["queue"]),
+        "require_signature": options["keys"],
+        "variant": options["wanted"],
         **_taken(options, _LOADING),
-    )
+    }
 
 
 def _taken(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ import numpy as np
 from partitioner.artifacts.digest import hex_of
 from partitioner.backends.base import Compiled, Resources
 from partitioner.backends.graphs import identifier
+from partitioner.clusters import connect, import_ray
 from partitioner.engines.base import CompileJob
 from partitioner.engines.portable import Answer, PortableJob, answer, pack, unpack
-from partitioner.errors import BackendError, CompileError, MissingDependencyError
+from partitioner.errors import BackendError, CompileError
 
 __all__ = ["RayEngine"]
 
@@ -51,10 +52,9 @@ class RayEngine:
     """
 
     def __init__(self, jobs: int | None = None) -> None:
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._ours = not self._ray.is_initialized()
-        if self._ours:
-            _connect(self._ray)
+        connect(self._ray)
         self._run = self._ray.remote(max_retries=_RETRIES)(_task)
         self._lock = threading.Lock()
         self._stored: dict[str, Any] = {}
@@ -104,27 +104,6 @@ class RayEngine:
         self._stored.clear()
         if self._ours:
             self._ray.shutdown()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"building on a Ray cluster needs Ray: {error}",
-            advice="pip install 'partitioner[ray]', or build with --engine local",
-        ) from error
-    return ray
-
-
-def _connect(ray: Any) -> None:
-    try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BackendError(
-            f"the Ray cluster cannot be reached: {str(error).splitlines()[0]}",
-            advice="see whether it runs (ray status), and what RAY_ADDRESS says",
-        ) from error
 
 
 def _fitting(wanted: Resources, nodes: list[Mapping[str, Any]]) -> Resources:

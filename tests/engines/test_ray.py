@@ -57,7 +57,7 @@ def test_the_same_bundle_though_a_process_is_killed(
 def test_a_segment_that_kills_every_process_is_an_outcome(
     cluster: Any, marks: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(CompileError, match="segment .* died 4 times") as caught:
+    with pytest.raises(CompileError, match=r"segment .* died 4 times") as caught:
         build(["cpu"], tmp_path / "there", engine=Killing(RayEngine(), marks, 99))
     assert "pipelines.py" in str(caught.value.where)
     assert not (tmp_path / "there").exists()
