@@ -1,4 +1,4 @@
-"""Small bundles that are served: one that takes as long as it is told, one of pictures and meshes."""
+"""Small bundles that are served: of steps that take as long as told, of pictures and meshes."""
 
 from __future__ import annotations
 
