@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import logging.config
 import os
@@ -9,6 +10,7 @@ import socket
 import time
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +20,9 @@ from partitioner.serve.access import JsonFormatter
 from partitioner.serve.state import ServerState
 
 __all__ = ["ListenOptions", "log_as_json", "run"]
+
+#: Seconds that clients have to close their side of a connection.
+_GOODBYE = 0.5
 
 _LOG = logging.getLogger("partitioner.serve")
 
@@ -137,6 +142,23 @@ class _Server(uvicorn.Server):
         if self._end is not None and time.monotonic() >= self._end:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_answered())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_answered(self) -> None:
+        """Cut connections on which nothing is left to say.
+
+        Under TLS closing one takes until its client says goodbye, too, or half a minute.
+        """
+        while True:
+            await asyncio.sleep(_GOODBYE)
+            for connection in () if self.server_state.tasks else (*self.server_state.connections,):
+                transport: Any = connection.transport
+                if not transport.get_write_buffer_size():
+                    transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._end is not None:
