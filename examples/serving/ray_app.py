@@ -1,6 +1,6 @@
 """A bundle on a Ray cluster, with several replicas, as an application for `serve run`.
 
-    serve run --app-dir examples/serving ray_app:app bundle=/models/bernini.bundle least=2 most=4
+serve run --app-dir examples/serving ray_app:app bundle=/models/bernini.bundle least=2 most=4
 """
 
 from __future__ import annotations

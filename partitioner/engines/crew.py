@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from partitioner.backends.base import Compiled
 from partitioner.engines.base import CompileJob, Engine
@@ -26,7 +26,7 @@ class Crew:
         self.engine = engine
         self._is_over = False
         self._threads: ThreadPoolExecutor | None = None
-        self._tasks: list[Future[object]] = []
+        self._tasks: list[Future[Any]] = []
 
     @property
     def is_wide(self) -> bool:

@@ -136,8 +136,7 @@ def _compile(job: PortableJob, blobs: Mapping[str, Any], folder: Path, log: Path
         (blobs_dir / hex_of(digest)).write_bytes(content)
     mapped = MappedBlobs(lambda digest: blobs_dir / hex_of(digest))
     for name, type_ in lifted.items():
-        like = torch.empty(type_.shape, dtype=type_.dtype, device="meta")
-        constants[name] = mapped.tensor(job.layout[name], like)
+        constants[name] = mapped.tensor(job.layout[name], type_.empty())
     return job.compiler.compile(segment, constants, job.layout, options)
 
 

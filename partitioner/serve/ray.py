@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ray import serve
 from ray.serve.metrics import Gauge
@@ -61,8 +61,6 @@ class ReplicaOptions:
             )
 
 
-@serve.deployment
-@serve.ingress()
 class Replica:
     """One process with a loaded bundle.
 
@@ -101,6 +99,10 @@ class Replica:
             gauge.set(getattr(stats, kind), tags={"model": self._service.name})
 
 
+#: Decorators would hide the class from type checkers.
+_DEPLOYMENT: Any = serve.deployment(cast(Any, serve.ingress)()(Replica))
+
+
 def replica_deployment(
     served: Served,
     *,
@@ -121,7 +123,7 @@ def replica_deployment(
     limit = how.limit or max(2, round(2 * ongoing))
     loading = {"threads": int(served.needs.cpus), "queue": QueueOptions(limit=limit), **loading}
     return (
-        Replica.options(
+        _DEPLOYMENT.options(
             ray_actor_options=_resources(served),
             max_ongoing_requests=limit,
             max_queued_requests=how.queue,
