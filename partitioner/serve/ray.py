@@ -121,7 +121,8 @@ def replica_deployment(
     how = replicas or ReplicaOptions()
     ongoing = how.ongoing or 2.0 * served.rows
     limit = how.limit or max(2, round(2 * ongoing))
-    loading = {"threads": int(served.needs.cpus), "queue": QueueOptions(limit=limit), **loading}
+    # No more threads than CPUs that were asked for.
+    loading = {"queue": QueueOptions(limit=limit), **loading, "threads": int(served.needs.cpus)}
     return (
         _DEPLOYMENT.options(
             ray_actor_options=_resources(served),

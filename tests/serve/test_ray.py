@@ -15,10 +15,7 @@ import pytest
 from partitioner.artifacts.store.locations import open_store
 from partitioner.artifacts.store.push import push
 from partitioner.errors import UsageError
-from tests.rayclusters import cluster
 from tests.serve.scaled import make_scaled
-
-__all__ = ["cluster"]
 
 PORT = 8123
 INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0]}
