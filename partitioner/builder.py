@@ -327,7 +327,7 @@ def _add_member(
         )
         mapped = MappedBlobs(writer.blob_path)
         job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache, crew)
-        with phase("compile"):
+        with phase("compile", ends=False):
             job.start(compile_options)
         yield
         with phase("compile"):

@@ -43,6 +43,7 @@ def _no_worker_is_left() -> Iterator[None]:
     stop_worker()
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_bundle_though_one_is_killed(
     targets: list[Target], alone: str, tmp_path: Path
 ) -> None:
