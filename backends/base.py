@@ -30,6 +30,7 @@ __all__ = [
     "Judge",
     "Outside",
     "Rejected",
+    "Resources",
     "Supported",
     "Verdict",
 ]
@@ -72,6 +73,19 @@ class CompileOptions:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What compiling a segment takes, by estimate: engines make room for it.
+
+    Args:
+        cpus: threads that it keeps busy.
+        memory_bytes: of all its processes, at their peak.
+    """
+
+    cpus: float = 1.0
+    memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
 class Compiled:
     """What a compiler made of a segment.
 
@@ -106,7 +120,11 @@ class Compiled:
 
 
 class Compiler(Protocol):
-    """A backend at build time."""
+    """A backend at build time.
+
+    It may have a method ``resources(segment, constants, options) -> Resources``, too; without it
+    the defaults of :class:`Resources` are assumed.
+    """
 
     name: str
 

@@ -35,6 +35,7 @@ SHARED = (
     "partitioner.backends.lifting",
     "partitioner.backends.mapped",
     "partitioner.backends.worker",
+    "partitioner.backends.workers",
     "partitioner.caching.canonical",
     "partitioner.compression.ops",
     "partitioner.planning.cuts",

@@ -18,7 +18,14 @@ from partitioner.program import TensorType, node_type
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
 
-__all__ = ["WEIGHT", "export_graph", "is_lifted", "lifted_module", "lifted_names"]
+__all__ = [
+    "WEIGHT",
+    "export_graph",
+    "is_lifted",
+    "lifted_bytes",
+    "lifted_module",
+    "lifted_names",
+]
 
 #: The name of the placeholder that stands for a lifted constant.
 WEIGHT = "weight_{}"
@@ -39,6 +46,11 @@ def lifted_names(segment: Segment, constants: Mapping[str, torch.Tensor]) -> set
     """The constants of a segment that must lie in blobs."""
     names = {cast(str, n.target) for n in segment.graph.nodes if n.op == "get_attr"}
     return {name for name in names if is_lifted(constants[name])}
+
+
+def lifted_bytes(segment: Segment, constants: Mapping[str, torch.Tensor]) -> int:
+    """Bytes of the constants of a segment that lie in blobs."""
+    return sum(constants[name].nbytes for name in lifted_names(segment, constants))
 
 
 def lifted_module(

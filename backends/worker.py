@@ -1,8 +1,9 @@
-"""A warm process that runs compile jobs, each in a fork of its own.
+"""Warm processes that run compile jobs, each in a fork of its own.
 
 Compilers crash, hang and eat memory; none of that may reach the process that builds. The worker
 has imported the heavy libraries once; a job is a fork of it, so it starts at once and from the same
-state each time. Jobs are data: ``module:function`` and a directory.
+state each time. Jobs are data: ``module:function`` and a directory. There is a worker for each
+thread that runs jobs at a time; a job whose worker dies is begun again in another.
 
 It is a process of its own, not ``multiprocessing``, which would import the user's main module
 again.
@@ -12,21 +13,20 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
+from partitioner.backends.workers import Outcome, Workers, end_group
 from partitioner.errors import CompileError, ResourceError
 
 __all__ = ["Outcome", "run_job", "stop_worker"]
@@ -35,85 +35,13 @@ __all__ = ["Outcome", "run_job", "stop_worker"]
 _TAIL = 2000
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: exit code, or the signal that ended it, or the time limit."""
-
-    code: int
-    signal: int | None
-    timed_out: bool
-
-
-class _Worker:
-    """The parent's end."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-
-    def run(self, request: dict[str, Any]) -> Outcome:
-        with self._lock:
-            begun, line = self._exchange(request)
-            if not begun:
-                # It was dying already, and had not been seen to; the job has not been touched.
-                self.stop()
-                begun, line = self._exchange(request)
-            if line:
-                return Outcome(**json.loads(line))
-            assert self._process is not None
-            code = self._process.wait()
-            self._process = None
-            return Outcome(code, -code if code < 0 else None, timed_out=False)
-
-    def _exchange(self, request: dict[str, Any]) -> tuple[bool, bytes]:
-        """Send a job: whether the worker took it, and what it says in the end, if anything."""
-        process = self._started()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            begun = process.stdout.readline()
-            return bool(begun), process.stdout.readline() if begun else b""
-        except BrokenPipeError:
-            return False, b""
-        except BaseException:
-            # Interrupted in the middle: whatever it still says belongs to nobody.
-            self.stop()
-            raise
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "partitioner.backends.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONHASHSEED": "0"},
-                # Its own group: Ctrl-C is for the build, which then ends the worker.
-                start_new_session=True,
-            )
-        return self._process
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-_worker = _Worker()
-atexit.register(_worker.stop)
+_workers = Workers()
+atexit.register(_workers.stop)
 
 
 def stop_worker() -> None:
-    """End the worker and whatever it runs; the next job starts another."""
-    _worker.stop()
+    """End all workers and whatever they run; the next job starts another."""
+    _workers.stop()
 
 
 def run_job(
@@ -141,7 +69,7 @@ def run_job(
     """
     log = log or directory / "log.txt"
     start = log.stat().st_size if log.exists() else 0
-    outcome = _worker.run(
+    outcome = _workers.run(
         {
             "function": function,
             "directory": str(directory),
@@ -203,16 +131,23 @@ def main() -> None:
     """Read requests, a line each, until the parent closes the pipe."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    _preload()
     while line := sys.stdin.readline():
-        answers.write("begun\n")
-        answers.flush()
-        outcome = _run_forked(json.loads(line))
-        answers.write(json.dumps(outcome) + "\n")
-        answers.flush()
+        request = json.loads(line)
+        if request["function"].startswith("partitioner."):
+            _preload()
+        pid = _fork(request, answers)
+        _say(answers, str(pid))
+        _say(answers, json.dumps(_watch(pid, request["timeout_s"])))
 
 
+def _say(answers: TextIO, line: str) -> None:
+    answers.write(f"{line}\n")
+    answers.flush()
+
+
+@functools.cache
 def _preload() -> None:
+    """Import what our own jobs need, once for all of them."""
     # Of OpenVINO only the import: its thread pools do not survive a fork.
     names = (
         "onnxruntime",
@@ -230,32 +165,37 @@ def _preload() -> None:
             warm_up()
 
 
-def _run_forked(request: dict[str, Any]) -> dict[str, Any]:
+def _fork(request: dict[str, Any], answers: TextIO) -> int:
+    """Start a job; the group of its processes has its number."""
     pid = os.fork()
     if pid == 0:
+        # The parent is to see at once when the worker dies, which it does by this pipe.
+        os.close(answers.fileno())
         _child(request)
-    deadline = time.monotonic() + request["timeout_s"]
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        # As the child does: whichever is first.
+        os.setpgid(pid, pid)
+    return pid
+
+
+def _watch(pid: int, timeout_s: float) -> dict[str, Any]:
+    """How a job ends."""
+    deadline = time.monotonic() + timeout_s
     pause = 0.001
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            _end_group(pid)
+            end_group(pid)
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
             return {"code": code, "signal": number, "timed_out": False}
         if time.monotonic() > deadline or _parent_gone():
-            _end_group(pid)
+            end_group(pid)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return {"code": -1, "signal": None, "timed_out": True}
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
-
-
-def _end_group(pid: int) -> None:
-    """End the programs that a job has started and left behind: compilers are programs."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def _parent_gone() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from partitioner.caching.parity import check_parity
 from partitioner.caching.parity_key import parity_key
 from partitioner.choices import check_variants
 from partitioner.compressing import check_quantize, complete, compress
+from partitioner.engines import Engine, opened_engine
+from partitioner.engines.crew import Crew
 from partitioner.errors import UsageError
 from partitioner.frontend import (
     prepare,
@@ -40,6 +42,7 @@ from partitioner.frontend import (
 )
 from partitioner.frontend import tune as tune_plan
 from partitioner.job import Job
+from partitioner.members import Member, in_turn
 from partitioner.passes.pipeline import DEFAULT
 from partitioner.phases import Phases, Progress, working_directory
 from partitioner.planning.overrides import Overrides
@@ -61,7 +64,6 @@ from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
-from partitioner.targets.choice import naming_target
 from partitioner.weights import Known, MappedBlobs
 
 __all__ = ["BuildResult", "Progress", "build"]
@@ -127,6 +129,8 @@ def build(
     progress: Progress | None = None,
     batch: Sequence[int] = (),
     batched: Sequence[str] | None = None,
+    engine: str | Engine = "local",
+    jobs: int | None = None,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -181,6 +185,9 @@ def build(
         batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
             share their weights; see ``docs/batches.md``.
         batched: the inputs that have a row for each request; all of them by default.
+        engine: where segments are compiled: ``local`` or ``ray``; see
+            ``docs/distributed-builds.md``. The bundle is the same.
+        jobs: how many are compiled at a time at most; by default what there is room for.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
@@ -237,8 +244,10 @@ def build(
     )
     sizes = check_sizes(batch)
     names = row_inputs(example_inputs, batched) if sizes else ()
-    reports: dict[str, dict[str, Any]] = {}
-    with BundleWriter(output, overwrite=overwrite) as writer:
+    with (
+        BundleWriter(output, overwrite=overwrite) as writer,
+        Crew(opened_engine(engine, jobs)) as crew,
+    ):
         with phase("capture"):
             if sizes:
                 buckets = make_buckets(settings.capture, example_inputs, names, sizes)
@@ -247,15 +256,18 @@ def build(
                 buckets = (Bucket(dict(example_inputs), captures, None),)
         # Each target by itself: what it gives does not depend on which others there are.
         known = {hardware.name: Known() for hardware in targets}
-        for hardware, bucket in itertools.product(targets, buckets):
-            label = _label(hardware, bucket, settings, len(sizes))
-            phase.target = label
-            with naming_target(hardware.name if settings.several else ""):
-                reports[label] = _add_member(
-                    settings, hardware, bucket, writer, phase, known[hardware.name]
-                )
+        members = (
+            Member(
+                _label(hardware, bucket, settings, len(sizes)),
+                hardware.name if settings.several else "",
+                _add_member(settings, hardware, bucket, writer, phase, known[hardware.name], crew),
+            )
+            for hardware, bucket in itertools.product(targets, buckets)
+        )
+        # What is measured must have the machine to itself.
+        reports = dict(in_turn(members, phase, ahead=crew.is_wide and not settings.tune))
         digest = writer.publish()
-    report = {"members": reports} if len(reports) > 1 else reports[label]
+    report = {"members": reports} if len(reports) > 1 else next(iter(reports.values()))
     told = {} if compiled is None else compiled.finish()
     report = {**report, "seconds": phase.seconds, "cache": told}
     return BuildResult(writer.path, digest, report)
@@ -275,8 +287,9 @@ def _add_member(
     writer: BundleWriter,
     phase: Phases,
     known: Known,
-) -> dict[str, Any]:
-    """Build for one target and batch.
+    crew: Crew,
+) -> Generator[None, None, dict[str, Any]]:
+    """Build for one target and batch; stops once, when its compilers run, for other members.
 
     Args:
         known: weights that the target's smaller buckets have written.
@@ -325,13 +338,16 @@ def _add_member(
                     log=settings.log,
                 )
         mapped = MappedBlobs(writer.blob_path)
-        job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache)
+        job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache, crew)
+        with phase("compile", ends=False):
+            job.start(compile_options)
+        yield
         with phase("compile"):
-            compilation = job.compile(compile_options, phase)
+            compilation = job.finish(phase)
             artifacts, prepared = compilation.artifacts, job.prepared
             planned, cases = prepared.planned, prepared.cases
             constants = [job.write_constants(case) for case in cases]
-        if sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
+        if crew.is_idle and sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
             # The worker's memory is wanted for the eager pipeline; starting another costs seconds.
             stop_worker()
         samples: list[ParitySample | None] = [None] * len(cases)

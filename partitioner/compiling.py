@@ -7,8 +7,9 @@ failure stands in the report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import Compiled, CompileOptions, Rejected
 from partitioner.caching.segments import compile_segment
+from partitioner.engines.crew import Crew
 from partitioner.errors import CompileError
 from partitioner.planning.graphs import is_op
 from partitioner.planning.plan import HostCall, Planned
@@ -31,11 +33,18 @@ if TYPE_CHECKING:
     from partitioner.planning.verdicts import Judge
     from partitioner.targets import Target
 
-__all__ = ["Compilation", "SegmentCompiler", "moved"]
+__all__ = ["Compilation", "Pending", "SegmentCompiler", "moved"]
 
 _GRAPH_TYPES = {"openvino": "application/vnd.partitioner.openvino.v1"}
 _ONNX_TYPE = "application/vnd.partitioner.onnx.v1"
 _CONSTANTS_TYPE = "application/vnd.partitioner.weights.v1"
+
+
+#: The backend that took a segment, what it made of it, and what the ones before it said.
+First = tuple[str, Compiled, dict[str, str]]
+
+#: segment -> what waits for it.
+Pending = dict[str, Callable[[], First]]
 
 
 @dataclass
@@ -61,13 +70,15 @@ class SegmentCompiler:
         judges: backend name -> what gives its verdicts, overrides included.
         compilers: those made so far, by backend name.
         cache: what other builds have compiled; None for none.
+        crew: runs what compiles, on an engine.
     """
 
     target: Target
     judges: Mapping[str, Judge]
     compilers: dict[str, Any]
     writer: BundleWriter
-    cache: CompileCache | None = None
+    cache: CompileCache | None
+    crew: Crew
 
     def outside(self, planned: Planned, constants: Mapping[str, torch.Tensor]) -> set[str]:
         """The constants that any backend that may come to compile a segment wants in blobs.
@@ -82,21 +93,32 @@ class SegmentCompiler:
                     names |= self._compiler(backend).outside(segment, constants)
         return names
 
-    def compile(
+    def start(
         self,
         planned: Planned,
         constants: Mapping[str, torch.Tensor],
         layout: Layout,
         options: CompileOptions,
-        tell: Callable[[int, int], None],
+    ) -> Pending:
+        """Begin to compile every segment: by segment, what gives how that went."""
+        pending: Pending = {}
+        for name, segment in planned.segments.items():
+            if isinstance(segment, Segment):
+                candidates = self._candidates(segment)
+                first = partial(self._first, segment, candidates, constants, layout, options)
+                pending[name] = self.crew.start(first)
+        return pending
+
+    def finish(
+        self, planned: Planned, pending: Pending, tell: Callable[[int, int], None]
     ) -> Compilation:
-        """Compile every segment.
+        """Wait for every segment, in order.
 
         Args:
             tell: is called with (done, total).
 
         Raises:
-            CompileError: the last backend's, for a segment that none compiles.
+            CompileError: the last backend's, for the first segment that none compiles.
         """
         done = Compilation()
         for count, (name, segment) in enumerate(planned.segments.items()):
@@ -105,7 +127,7 @@ class SegmentCompiler:
                 compiled = self.compilers["host"].compile_host(segment.op, segment.options)
                 done.artifacts[name] = self._artifact("host", compiled)
                 continue
-            backend, compiled, failures = self._first(segment, constants, layout, options)
+            backend, compiled, failures = pending[name]()
             done.artifacts[name] = self._artifact(backend, compiled)
             if backend != segment.backend:
                 done.backends[name] = backend
@@ -117,12 +139,12 @@ class SegmentCompiler:
     def _first(
         self,
         segment: Segment,
+        candidates: Sequence[str],
         constants: Mapping[str, torch.Tensor],
         layout: Layout,
         options: CompileOptions,
-    ) -> tuple[str, Compiled, dict[str, str]]:
+    ) -> First:
         failures: dict[str, str] = {}
-        candidates = self._candidates(segment)
         for backend in candidates:
             own = replace(segment, backend=backend)
             try:
@@ -134,6 +156,7 @@ class SegmentCompiler:
                     options,
                     self.target,
                     self.cache,
+                    self.crew.run,
                 )
             except CompileError as error:
                 if backend == candidates[-1]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from partitioner.artifacts.manifest import Artifact, ConstantRef, ParitySample, Tolerance
+from partitioner.artifacts.manifest import Artifact, Blob, ConstantRef, ParitySample, Tolerance
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
@@ -16,8 +16,9 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.batching import Bucket, with_rows
 from partitioner.caching.cache import CompileCache
 from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.compiling import Compilation, SegmentCompiler, moved
+from partitioner.compiling import Compilation, Pending, SegmentCompiler, moved
 from partitioner.eager import EagerSegment
+from partitioner.engines.crew import Crew
 from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
 from partitioner.parity import (
     Checked,
@@ -49,11 +50,12 @@ class Job:
     Attributes:
         module: of the build.
         bucket: its example inputs, with what is a row of what.
-        prepared: what is compiled; :meth:`compile` replaces it where backends changed.
+        prepared: what is compiled; :meth:`finish` replaces it where backends changed.
         writer: of the bundle.
         mapped: its weights, mapped.
         known: weights that the target's smaller buckets have written.
         cache: what other builds have compiled; None for none.
+        crew: runs what compiles, on an engine.
         laid_out: blobs of weights.
         read: blobs of constants that the plan itself reads.
     """
@@ -64,9 +66,12 @@ class Job:
     writer: BundleWriter
     mapped: MappedBlobs
     known: Known
-    cache: CompileCache | None = None
+    cache: CompileCache | None
+    crew: Crew
     laid_out: set[str] = field(default_factory=set[str])
     read: set[str] = field(default_factory=set[str])
+    _pending: Pending = field(default_factory=dict[str, Any])
+    _blobs: dict[str, Blob] = field(default_factory=dict[str, Blob])
 
     @property
     def program(self) -> Program:
@@ -76,19 +81,29 @@ class Job:
     def planned(self) -> Planned:
         return self.prepared.planned
 
-    def compile(self, options: CompileOptions, phase: Phases) -> Compilation:
-        """Write the weights, then compile every segment."""
+    @property
+    def compiler(self) -> SegmentCompiler:
+        """Compiles this member's segments."""
         prepared = self.prepared
-        compiler = SegmentCompiler(
-            prepared.target, prepared.judges, prepared.compilers, self.writer, self.cache
+        return SegmentCompiler(
+            prepared.target, prepared.judges, prepared.compilers, self.writer, self.cache, self.crew
         )
-        constants = self.program.constants
+
+    def start(self, options: CompileOptions) -> None:
+        """Write the weights, and begin to compile every segment; other members may come next."""
+        constants, compiler = self.program.constants, self.compiler
         outside = compiler.outside(self.planned, constants)
         layout = lay_out(constants, outside, self.writer, self.known)
         self.laid_out = {ref.blob for ref in layout.values()}
         self._map_weights(layout)
-        done = compiler.compile(self.planned, constants, layout, options, phase.tell)
-        self.prepared = moved(prepared, done.backends)
+        self._pending = compiler.start(self.planned, constants, layout, options)
+        self._blobs, self.writer.blobs = self.writer.blobs, {}
+
+    def finish(self, phase: Phases) -> Compilation:
+        """Wait until every segment is compiled; the writer's blobs are this member's again."""
+        self.writer.blobs, self._blobs = self._blobs, {}
+        done = self.compiler.finish(self.planned, self._pending, phase.tell)
+        self.prepared = moved(self.prepared, done.backends)
         return done
 
     def _map_weights(self, layout: Mapping[str, ConstantRef]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from partitioner.errors import MissingDependencyError, OutputError
 
-__all__ = ["MESH_SUFFIXES", "write_mesh"]
+__all__ = ["MESH_SUFFIXES", "mesh_bytes", "write_mesh"]
 
 Array = np.ndarray[Any, Any]
 
@@ -40,8 +40,7 @@ def write_mesh(path: str | os.PathLike[str], vertices: Array, faces: Array) -> N
             f"cannot write a mesh to {path.name!r}: the suffix must be one of "
             f"{', '.join(MESH_SUFFIXES)}"
         )
-    _check(vertices, faces, path)
-    content = _encode(vertices, faces, suffix.removeprefix("."))
+    content = mesh_bytes(vertices, faces, suffix, where=str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(content)
@@ -55,14 +54,25 @@ def write_mesh(path: str | os.PathLike[str], vertices: Array, faces: Array) -> N
         ) from error
 
 
-def _check(vertices: Array, faces: Array, path: Path) -> None:
+def mesh_bytes(vertices: Array, faces: Array, suffix: str, where: str | None = None) -> bytes:
+    """The content of a triangle mesh's file; otherwise as :func:`write_mesh`.
+
+    Args:
+        suffix: one of ``MESH_SUFFIXES``.
+        where: for messages.
+    """
+    _check(vertices, faces, where)
+    return _encode(vertices, faces, suffix.removeprefix("."))
+
+
+def _check(vertices: Array, faces: Array, where: str | None) -> None:
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
             raise ValueError(f"{name} must have the shape (N, 3), not {list(array.shape)}")
     if not len(faces):
         raise OutputError(
             "the mesh has no triangles, so nothing is written",
-            where=str(path),
+            where=where,
             advice="the field may have no surface at its level; try another input or seed",
         )
     if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):

@@ -34,13 +34,16 @@ class Phases:
         self.name = ""
 
     @contextmanager
-    def __call__(self, name: str) -> Generator[None, None, None]:
+    def __call__(self, name: str, *, ends: bool = True) -> Generator[None, None, None]:
+        """A phase, or a part of one; ``ends``: the last."""
         self.name = f"{self.target} {name}".strip()
         self.tell(0, 1)
         start = time.perf_counter()
         yield
-        self.seconds[self.name] = time.perf_counter() - start
-        self.tell(1, 1)
+        seconds = time.perf_counter() - start
+        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + seconds
+        if ends:
+            self.tell(1, 1)
 
     def tell(self, done: int, total: int) -> None:
         if self.progress is not None:

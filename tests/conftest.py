@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from partitioner.backends.neuron.sdk import find_kind
+from tests.rayclusters import cluster
+
+__all__ = ["cluster"]
 
 # Models are small, and pytest has a process for every core: second threads would only wait for the
 # first, spinning. Before torch is imported, and for the processes that tests start.

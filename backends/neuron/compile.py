@@ -16,11 +16,11 @@ from torch import fx
 
 from partitioner.artifacts.codec import encode
 from partitioner.artifacts.digest import hex_of
-from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Verdict
+from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Resources, Verdict
 from partitioner.backends.execution import place_of
 from partitioner.backends.facts import SHARED, code_digest, versions_of
 from partitioner.backends.graphs import identifier
-from partitioner.backends.lifting import lifted_names
+from partitioner.backends.lifting import lifted_bytes, lifted_names
 from partitioner.backends.neuron.devices import find_devices
 from partitioner.backends.neuron.portable import write_portable
 from partitioner.backends.neuron.record import (
@@ -66,6 +66,14 @@ class NeuronCompiler:
     def outside(self, segment: Segment, constants: Mapping[str, torch.Tensor]) -> set[str]:
         """The constants of a segment that must lie in blobs."""
         return lifted_names(segment, constants)
+
+    def resources(
+        self, segment: Segment, constants: Mapping[str, torch.Tensor], options: CompileOptions
+    ) -> Resources:
+        """By a bound of our own: SDXL's denoiser, 10 GB of weights, is said to need 128 GiB."""
+        if options.defer:
+            return Resources(1.0, 2**30)
+        return Resources(4.0, 8 * 2**30 + 12 * lifted_bytes(segment, constants))
 
     def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """The weights are in the artifact; settings may differ by stage, and so does the model.

@@ -23,7 +23,14 @@ from torch import fx
 
 from partitioner.artifacts.digest import hex_of
 from partitioner.artifacts.manifest import ConstantRef
-from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Outside, Verdict
+from partitioner.backends.base import (
+    CacheFacts,
+    Compiled,
+    CompileOptions,
+    Outside,
+    Resources,
+    Verdict,
+)
 from partitioner.backends.facts import SHARED, code_digest, versions_of
 from partitioner.backends.graphs import from_json, identifier, to_json
 from partitioner.backends.lifting import WEIGHT, export_graph, lifted_module, lifted_names
@@ -100,6 +107,12 @@ class OnnxCompiler:
         )
         weights = sorted({layout[name].blob for name in lifted})
         return Compiled(job / "model.onnx", tuple(weights), {"optimization": "extended"}, report)
+
+    def resources(
+        self, segment: Segment, constants: Mapping[str, torch.Tensor], options: CompileOptions
+    ) -> Resources:
+        """A worker with its libraries: no weight is read."""
+        return Resources(1.0, 2**30)
 
     def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """An ONNX graph is the same for every target, and knows of weights only where they lie."""

@@ -17,10 +17,10 @@ import torch
 from torch import fx
 
 from partitioner.artifacts.digest import hex_of
-from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Verdict
+from partitioner.backends.base import CacheFacts, Compiled, CompileOptions, Resources, Verdict
 from partitioner.backends.facts import SHARED, code_digest, processor, versions_of
 from partitioner.backends.graphs import identifier, to_json
-from partitioner.backends.lifting import lifted_names
+from partitioner.backends.lifting import lifted_bytes, lifted_names
 from partitioner.backends.openvino.ladder import climb
 from partitioner.backends.openvino.quantise import quantise
 from partitioner.backends.openvino.support import verdict
@@ -96,6 +96,12 @@ class OpenvinoCompiler:
             constants=constants_file,
             limited=found.limited,
         )
+
+    def resources(
+        self, segment: Segment, constants: Mapping[str, torch.Tensor], options: CompileOptions
+    ) -> Resources:
+        """A worker with its libraries; what was converted is loaded, packed and run."""
+        return Resources(2.0, 2**30 + 3 * lifted_bytes(segment, constants))
 
     def cache_facts(self, segment: Segment, target: Target, options: CompileOptions) -> CacheFacts:
         """Settings hold for the processor on which they were tried, offsets for these blobs."""

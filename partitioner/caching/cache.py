@@ -5,7 +5,9 @@ A cache is a help, never a need: what cannot be reached or is damaged is told, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +70,7 @@ def open_remote(options: CacheOptions) -> Entries | None:
 
 @dataclass
 class CompileCache:
-    """Looks up and keeps, on disk and behind it.
+    """Looks up and keeps, on disk and behind it. May be used by several threads.
 
     Attributes:
         options: the mode is not ``off``.
@@ -86,6 +88,8 @@ class CompileCache:
     _kept: bool = False
     _failed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     _known: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: dict[str, threading.Lock] = field(default_factory=dict[str, threading.Lock])
 
     @classmethod
     def open(cls, options: CacheOptions, pipeline: str) -> CompileCache | None:
@@ -103,6 +107,14 @@ class CompileCache:
     def writes(self) -> bool:
         """Whether what is found out is kept."""
         return self.options.mode != "read"
+
+    @contextmanager
+    def turn(self, key: Key) -> Generator[None]:
+        """One thread at a time for a key: who comes second finds what the first has kept."""
+        with self._lock:
+            own = self._turns.setdefault(key.digest, threading.Lock())
+        with own:
+            yield
 
     def find(self, kind: str, name: str, key: Key, folder: Path) -> Found | None:
         """The entry of a key, with its files in a folder of the caller's.
@@ -123,11 +135,13 @@ class CompileCache:
         return None
 
     def reject(self, found: Found, error: BundleError) -> None:
-        """Drop an entry that was found and turns out to be damaged; the last lookup is a miss."""
-        last = self.lookups.pop()
-        if last.kind not in _SILENT:
-            self.lookups.append(Lookup(last.kind, last.name, last.key, ""))
+        """Drop an entry that was found and turns out to be damaged; its last lookup is a miss."""
         entry = found.entry
+        with self._lock:
+            keys = [lookup.key for lookup in self.lookups]
+            last = self.lookups.pop(len(keys) - 1 - keys[::-1].index(entry.key.digest))
+            if last.kind not in _SILENT:
+                self.lookups.append(Lookup(last.kind, last.name, last.key, ""))
         for place in self._places():
             self._drop(place, entry.key, entry, error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from partitioner.caching.canonical import Canonical, canonical
 from partitioner.caching.keys import Key, part
 from partitioner.caching.segment_key import segment_key
 from partitioner.capture.sources import portable
+from partitioner.engines.base import CompileJob, compile_here
 from partitioner.errors import BundleError, CacheError, CompileError
 from partitioner.planning.segments import Segment
 from partitioner.targets import Target
@@ -35,25 +36,29 @@ def compile_segment(
     options: CompileOptions,
     target: Target,
     cache: CompileCache | None,
+    run: Callable[[CompileJob], Compiled] = compile_here,
 ) -> Compiled:
     """Compile a segment, or take what was kept of an equal one. Arguments as for a compiler's.
 
     Args:
         compiler: one that is no :class:`CachedCompiler` is always asked.
         cache: None for none.
+        run: compiles what was not found; an engine's.
 
     Raises:
         CompileError: it cannot be compiled, or is known to be so.
         CacheError: in the mode ``verify``, what was kept is not what the compiler gives.
     """
     if not hasattr(compiler, "cache_facts"):
-        return compiler.compile(segment, constants, layout, options)
+        return run(CompileJob(compiler, segment, constants, layout, options))
     able = cast(CachedCompiler, compiler)
     form = canonical(segment, constants, layout, able.outside(segment, constants))
     if cache is None:
-        return able.compile(form.segment, form.constants, form.layout, options)
+        return run(CompileJob(able, form.segment, form.constants, form.layout, options))
     facts = able.cache_facts(segment, target, options)
-    return _Cached(able, form, options, facts, cache).run()
+    key = segment_key(form, facts)
+    with cache.turn(key):
+        return _Cached(able, form, options, facts, key, cache, run).compiled()
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,16 @@ class _Cached:
     form: Canonical
     options: CompileOptions
     facts: CacheFacts
+    key: Key
     cache: CompileCache
+    run: Callable[[CompileJob], Compiled]
 
     @property
     def name(self) -> str:
         return self.form.segment.name
 
-    def run(self) -> Compiled:
-        key = segment_key(self.form, self.facts)
+    def compiled(self) -> Compiled:
+        key = self.key
         limited = self._with_limits(key)
         folder = self.options.workdir / "cached" / identifier(f"{self.name}.{self.backend}")
         verifies = self.cache.options.mode == "verify"
@@ -155,7 +162,9 @@ class _Cached:
             raise failure
         form = self.form
         try:
-            return self.compiler.compile(form.segment, form.constants, form.layout, self.options)
+            return self.run(
+                CompileJob(self.compiler, form.segment, form.constants, form.layout, self.options)
+            )
         except CompileError as error:
             if believed:
                 note = encode(_Failure(error.what, portable(error.where or ""), error.advice))

@@ -18,6 +18,7 @@ _VERBS = {
     "build": "Compile a pipeline into a bundle.",
     "compile": "Finish a bundle that was built without its compiler.",
     "run": "Run a bundle on inputs.",
+    "serve": "Serve a bundle over HTTP.",
     "verify": "Check a bundle's numbers on this machine.",
     "inspect": "Show what is in a bundle.",
     "diff": "Tell what differs between two plans or bundles.",

@@ -72,6 +72,19 @@ __all__ = ["command"]
 @click.option("--parity/--no-parity", default=True, help="Compare with the eager pipeline.")
 @click.option("--tolerance", type=float, help="Relative tolerance, instead of the target's.")
 @limit_options(timeout_s=1800.0)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where segments are compiled: on this machine, or on a Ray cluster.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Segments compiled at a time; by default what there are CPUs and memory for.",
+)
 @cache_options
 @click.option(
     "--backend-option",
@@ -143,6 +156,8 @@ def command(
             backend_options=backend_options,
             defer_compile=given["defer_compile"],
             overwrite=given["overwrite"],
+            engine=given["engine"],
+            jobs=given["jobs"],
             source=loaded.file,
             progress=progress,
         )

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from partitioner.errors import MissingDependencyError, OutputError
+from partitioner.errors import OutputError
+from partitioner.pictureio import PICTURE_SUFFIXES, is_picture, picture_bytes
 
 __all__ = ["flat_outputs", "write_outputs", "write_text"]
 
@@ -18,7 +19,6 @@ Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 
 _MESHES = (".glb", ".obj", ".ply", ".stl")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def flat_outputs(outputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -47,7 +47,7 @@ def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
     try:
         if suffix in _MESHES:
             return [_mesh(*one) for one in _each(target, outputs)]
-        if suffix in _PICTURES:
+        if suffix in PICTURE_SUFFIXES:
             return [_picture(*one) for one in _each(target, outputs)]
         flat = flat_outputs(outputs)
         if suffix == ".npz":
@@ -63,7 +63,7 @@ def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
     raise OutputError(
         f"outputs are not written as {suffix!r}",
         where=str(target),
-        advice=f"use {', '.join((*_MESHES, *_PICTURES, '.npz'))}, or a directory",
+        advice=f"use {', '.join((*_MESHES, *PICTURE_SUFFIXES, '.npz'))}, or a directory",
     )
 
 
@@ -86,7 +86,7 @@ def write_text(target: Path, text: str) -> None:
 def _each(target: Path, outputs: Mapping[str, Any]) -> Iterator[tuple[Path, Arrays]]:
     """A file and its outputs for each request, where these are several."""
     lists = {name: len(value) for name, value in outputs.items() if isinstance(value, list)}
-    pictures = [len(a) for a in outputs.values() if not isinstance(a, list) and _is_picture(a)]
+    pictures = [len(a) for a in outputs.values() if not isinstance(a, list) and is_picture(a)]
     rows = max([*lists.values(), *pictures], default=1)
     if not lists and rows == 1:
         yield target, outputs
@@ -133,25 +133,12 @@ def _mesh(target: Path, outputs: Arrays) -> Path:
 
 
 def _picture(target: Path, outputs: Arrays) -> Path:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError(
-            "writing a picture needs Pillow", advice="pip install 'partitioner[image]'"
-        ) from error
-    found = next((a for a in outputs.values() if _is_picture(a)), None)
+    found = next((a for a in outputs.values() if is_picture(a)), None)
     if found is None:
         raise OutputError(
             "the bundle gives no output of shape (1, 3, height, width)",
             where=str(target),
             advice="write .npz instead",
         )
-    # 0 to 1, as diffusers pipelines give with output_type="pt".
-    pixels = np.clip(found[0].transpose(1, 2, 0) * 255, 0, 255).round().astype(np.uint8)
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(target.suffix.lower(), target.suffix[1:].upper())
-    return _whole(target, lambda file: picture.save(file, kind))
-
-
-def _is_picture(array: np.ndarray[Any, Any]) -> bool:
-    return array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype.kind == "f"
+    content = picture_bytes(found, target.suffix.lower())
+    return _whole(target, lambda file: file.write(content))

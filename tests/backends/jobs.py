@@ -60,3 +60,28 @@ def raise_ours(directory: Path) -> None:
 
 def parent_pid(directory: Path) -> int:
     return os.getppid()
+
+
+def kill_the_worker_once(directory: Path) -> str:
+    """As an operating system does that wants memory; the second time all is well."""
+    mark = directory / "killed"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+    return "well"
+
+
+def kill_the_worker(directory: Path) -> None:
+    with (directory / "times").open("a") as file:
+        file.write("x")
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+def meet(directory: Path) -> None:
+    """Ends only if the other one runs at the same time."""
+    (directory / "here").touch()
+    others = [path / "here" for path in directory.parent.iterdir()]
+    while not all(path.exists() for path in others):
+        time.sleep(0.01)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,20 @@ def test_a_worker_that_was_killed_is_started_again(tmp_path: Path) -> None:
     while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
         os.sched_yield()
     assert {"answer": 42} == job("succeed", tmp_path)
+
+
+def test_a_job_whose_worker_is_killed_is_begun_again(tmp_path: Path) -> None:
+    assert "well" == job("kill_the_worker_once", tmp_path)
+
+
+def test_a_job_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
+    assert "segment 'x' was killed" in failed("kill_the_worker", tmp_path)
+    assert "xxx" == (tmp_path / "times").read_text()
+
+
+def test_jobs_of_several_threads_run_at_the_same_time(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor() as threads:
+        assert [None, None] == list(threads.map(lambda folder: job("meet", folder), folders))

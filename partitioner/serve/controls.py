@@ -1,0 +1,87 @@
+"""What a request says beside its inputs: seed, time, schedule."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from partitioner.runtime.seeds import Seeds
+from partitioner.serve.failures import ProtocolError
+from partitioner.serve.service import ModelService
+
+__all__ = ["Controls", "controls_of", "option_names", "time_limit"]
+
+#: Seconds; timers of event loops overflow with some larger numbers.
+_LONGEST = 7 * 86400.0
+
+#: Drawn seeds are numbers that JavaScript can hold.
+_SEED_BITS = 53
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How a request is to be run.
+
+    Args:
+        seed: drawn where none was given, so that the answer can name it; None for a model that
+            serves several rows, each with a seed of its own.
+        timeout: seconds; None for any time.
+        options: that choose a schedule.
+    """
+
+    seed: Seeds
+    timeout: float | None
+    options: dict[str, Any]
+
+
+def option_names(service: ModelService) -> list[str]:
+    """Names of the options that choose a schedule."""
+    return list(dict.fromkeys(name for variant in service.variants for name in variant))
+
+
+def controls_of(
+    service: ModelService, given: Mapping[str, Any], timeout: float | None, known: Collection[str]
+) -> Controls:
+    """Seed and options out of what a request gives.
+
+    Args:
+        given: by name.
+        timeout: seconds, checked already.
+        known: names in ``given`` that others read.
+
+    Raises:
+        ProtocolError: a name that nothing has; a seed that is none.
+    """
+    options = option_names(service)
+    unknown = [name for name in given if name not in ("seed", *options, *known)]
+    if unknown:
+        names = ", ".join(dict.fromkeys(("seed", *options, *known)))
+        raise ProtocolError(f"unknown parameter {unknown[0]!r}", advice=f"there is {names}")
+    chosen = {name: given[name] for name in options if name in given}
+    return Controls(_seed(service, given.get("seed")), timeout, chosen)
+
+
+def time_limit(seconds: object, most: float | None) -> float | None:
+    """The time that a request has: what it asks for, up to what the server allows.
+
+    Raises:
+        ProtocolError: not a time.
+    """
+    if seconds is None:
+        return most
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ProtocolError("timeout must be a number")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ProtocolError("timeout must be more than 0")
+    return min(float(seconds), most or _LONGEST)
+
+
+def _seed(service: ModelService, seed: Any) -> Seeds:
+    if seed is not None:
+        return seed
+    if any("batch" in spec.tensor.shape for spec in service.inputs):
+        return None
+    return secrets.randbits(_SEED_BITS)
