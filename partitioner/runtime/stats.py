@@ -90,7 +90,8 @@ def segment_stats(
     """The segments of a loaded bundle that has not been closed."""
     batch = None if manifest.batch is None else manifest.batch.rows
     found: list[SegmentStats] = []
-    for name, executable in executables.items():
+    for name in manifest.plan.segments:
+        executable = executables[name]
         tally, weights = tallies.of(name), _held(manifest, name, executable)
         found.append(
             SegmentStats(
