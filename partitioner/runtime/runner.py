@@ -64,6 +64,8 @@ class Run:
         self._counts: dict[str, int] = {}
         self._tallies = tallies
         self._spent: dict[str, Tally] = {}
+        #: When the call before was done.
+        self._clock = 0.0
 
     def run(self) -> dict[str, Array]:
         """Run all steps.
@@ -110,6 +112,8 @@ class Run:
         if bound is None:
             tally = self._spent.setdefault(step.segment, Tally())
             bound = _Bound(self._executables[step.segment], tally)
+            # A segment that is loaded at its first use was loaded just now.
+            self._clock = perf_counter()
             # Outside of loops a bound call would only keep arrays alive that are needed no more.
             if self._loops:
                 self._bound[step.segment] = bound
@@ -118,10 +122,13 @@ class Run:
             bound.read(index, env[name])
         for index, name in enumerate(step.outputs):
             bound.write(index, places.get(name))
-        began = perf_counter()
         arrays = bound.call.run()
-        bound.tally.seconds += perf_counter() - began
+        # One look at the clock a call, which may take half a microsecond: what led to this call,
+        # since the one before, counts for it.
+        now = perf_counter()
+        bound.tally.seconds += now - self._clock
         bound.tally.calls += 1
+        self._clock = now
         for name, array in zip(step.outputs, arrays, strict=True):
             env[name] = array
         if self._observe is not None:
@@ -167,6 +174,7 @@ class Run:
             callback(StepEvent(loop.name, trip, loop.trips, values))
         finally:
             values.end()
+            self._clock = perf_counter()
 
     def _trip(
         self, loop: LoopStep, trip: int, carried: list[Array], gathered: list[list[Array]]

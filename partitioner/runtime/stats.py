@@ -30,7 +30,8 @@ class SegmentStats:
         backend: that runs it.
         batch: rows of the bucket that it is of; None where the bundle has no buckets.
         calls: how many.
-        seconds: that they took together.
+        seconds: that they took together, from the call before each; without callbacks, and without
+            the loading of ``lazy`` segments.
         loaded: whether it is in memory now; without ``lazy`` always.
         mapped, packed: bytes of its weights, as of
             :class:`partitioner.backends.weighing.WeightUse`: estimates.
