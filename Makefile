@@ -65,6 +65,8 @@ bench: $(VENV)/.dev  ## Run the benchmarks that take minutes, not hours.
 	$(PY) benchmarks/diffusers_passes.py
 	$(PY) benchmarks/end_to_end.py --size base
 	$(PY) benchmarks/memory.py --size base
+	$(PY) benchmarks/processes.py --size base
+	$(PY) benchmarks/cold_start.py --size base
 
 clean:  ## Remove what was made, environments too.
 	rm -rf build $(VENV) $(XLA_VENV) *.egg-info

@@ -19,6 +19,7 @@ __all__ = [
     "DeadlineError",
     "IncompatibleBundleError",
     "InputError",
+    "InsufficientMemoryError",
     "MissingDependencyError",
     "ModelError",
     "NotInStoreError",
@@ -197,3 +198,9 @@ class DeadlineError(PartitionerError):
     """A request was not done in the time that its caller gave it."""
 
     exit_code = 31
+
+
+class InsufficientMemoryError(PartitionerError):
+    """Loading or running takes more memory than the caller allows."""
+
+    exit_code = 32

@@ -13,6 +13,7 @@ from partitioner.backends.execution import (
     OfSegment,
     place_of,
 )
+from partitioner.backends.weighing import NOTHING, WeightUse
 from partitioner.errors import BackendError, BundleError, PartitionerError
 from partitioner.hostops import HostOp, resolve_host_op
 from partitioner.plan import SegmentInfo
@@ -38,9 +39,14 @@ class HostExecutor:
         _check_outputs(op, info)
         return HostExecutable(op, options, info)
 
+    def weigh(self, artifact: ArtifactFiles, device: DeviceOptions) -> WeightUse:
+        return NOTHING
+
 
 class HostExecutable(OfSegment):
     """A host op with its options. Calls may run at once from several threads."""
+
+    weights = NOTHING
 
     def __init__(self, op: HostOp, options: dict[str, Any], info: SegmentInfo) -> None:
         self._op = op

@@ -33,8 +33,9 @@ from partitioner.backends.execution import (
     call_once,
     place_of,
 )
-from partitioner.backends.onnx.external import check_external
+from partitioner.backends.onnx.external import check_external, external_bytes
 from partitioner.backends.onnx.pool import apply_pool
+from partitioner.backends.weighing import WeightUse
 from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
 from partitioner.plan import SegmentInfo
 from partitioner.specs import TensorSpec
@@ -109,19 +110,39 @@ class OnnxExecutor:
         # The bytes that are checked are the bytes that are loaded.
         model = artifact.graph.read_bytes()
         sizes = {path.name: path.stat().st_size for path in artifact.weights}
-        check_external(model, sizes, where)
+        weights = _weights(check_external(model, sizes, where), device)
         ort = importlib.import_module("onnxruntime")
         options = _session_options(ort, artifact, device, where)
         session = _make_session(ort, model, options, artifact.info)
         _check_tensors("input", session.get_inputs(), artifact.info.inputs, where)
         _check_tensors("output", session.get_outputs(), artifact.info.outputs, where)
-        return OnnxExecutable(session, ort.OrtValue.ortvalue_from_numpy, artifact.info)
+        return OnnxExecutable(session, ort.OrtValue.ortvalue_from_numpy, artifact.info, weights)
+
+    def weigh(self, artifact: ArtifactFiles, device: DeviceOptions) -> WeightUse:
+        """Copies in fast mode, of all weights; the mapped files alone in low memory."""
+        if artifact.graph is None:
+            raise BundleError("an ONNX artifact without a graph", where=place_of(artifact.info))
+        return _weights(
+            external_bytes(artifact.graph.read_bytes(), place_of(artifact.info)), device
+        )
+
+
+def _weights(nbytes: int, device: DeviceOptions) -> WeightUse:
+    # A session lets go of the mapping of what it has packed.
+    return WeightUse(nbytes, 0) if device.memory == "low" else WeightUse(0, nbytes)
 
 
 class OnnxExecutable(OfSegment):
-    """A session. Calls may run at once from several threads."""
+    """A session. Calls may run at once from several threads.
 
-    def __init__(self, session: Any, make_value: Any, info: SegmentInfo) -> None:
+    Attributes:
+        weights: what they take: an estimate.
+    """
+
+    def __init__(
+        self, session: Any, make_value: Any, info: SegmentInfo, weights: WeightUse
+    ) -> None:
+        self.weights = weights
         self._session = session
         self._make_value = make_value
         super().__init__(info)

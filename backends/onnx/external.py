@@ -11,12 +11,13 @@ message given in two pieces, a field of the wrong wire type, a group) is refused
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from partitioner.errors import BundleError
 
-__all__ = ["ExternalTensor", "check_external", "external_tensors"]
+__all__ = ["ExternalTensor", "check_external", "external_bytes", "external_tensors"]
 
 #: ONNX nests graphs in attributes; real models stay below ten levels.
 _MAX_DEPTH = 64
@@ -33,7 +34,7 @@ class ExternalTensor:
     nbytes: int
 
 
-def check_external(model: bytes, weights: Mapping[str, int], where: str) -> None:
+def check_external(model: bytes, weights: Mapping[str, int], where: str) -> int:
     """Check that a model reads nothing but the declared blobs.
 
     Args:
@@ -41,13 +42,39 @@ def check_external(model: bytes, weights: Mapping[str, int], where: str) -> None
         weights: file name of each declared blob -> its size in bytes.
         where: what the message calls the model.
 
+    Returns:
+        bytes of all numbers that it reads; what several tensors share is counted once.
+
     Raises:
         BundleError: a tensor reads another file or beyond a blob's end, or the protobuf is
             malformed.
     """
-    try:
-        for tensor in external_tensors(model):
+    with _trusting(where):
+        tensors = tuple(external_tensors(model))
+        for tensor in tensors:
             _check_tensor(tensor, weights)
+        return _distinct(tensors)
+
+
+def external_bytes(model: bytes, where: str) -> int:
+    """Bytes of all numbers that a model reads from files, which are not looked at.
+
+    Raises:
+        BundleError: the protobuf is malformed.
+    """
+    with _trusting(where):
+        return _distinct(external_tensors(model))
+
+
+def _distinct(tensors: Iterable[ExternalTensor]) -> int:
+    places = {(tensor.location, tensor.offset, tensor.nbytes) for tensor in tensors}
+    return sum(nbytes for _, _, nbytes in places)
+
+
+@contextmanager
+def _trusting(where: str) -> Generator[None]:
+    try:
+        yield
     except _MalformedError as error:
         raise BundleError(
             f"the ONNX graph cannot be trusted: {error}",

@@ -19,9 +19,11 @@ from partitioner.backends.execution import (
     call_once,
     place_of,
 )
+from partitioner.backends.openvino.ir import constant_bytes
 from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.loading import Loaded, load_model
 from partitioner.backends.openvino.settings import read_settings
+from partitioner.backends.weighing import WeightUse
 from partitioner.errors import BackendError, BundleError
 from partitioner.plan import SegmentInfo
 from partitioner.specs import TensorSpec
@@ -60,13 +62,24 @@ class OpenvinoExecutor:
             raise _failure("was refused by", error, artifact.info) from error
         _check_ports("input", loaded.model.inputs, artifact.info.inputs, where)
         _check_ports("output", loaded.model.outputs, artifact.info.outputs, where)
-        return OpenvinoExecutable(loaded, artifact.info)
+        return OpenvinoExecutable(loaded, artifact.info, self.weigh(artifact, device))
+
+    def weigh(self, artifact: ArtifactFiles, device: DeviceOptions) -> WeightUse:
+        """Copies of all weights, in either mode."""
+        if artifact.graph is None:
+            raise BundleError("an OpenVINO artifact without a graph", where=place_of(artifact.info))
+        return WeightUse(0, constant_bytes(artifact.graph.read_bytes()))
 
 
 class OpenvinoExecutable(OfSegment):
-    """A compiled model. Calls may run at once from several threads."""
+    """A compiled model. Calls may run at once from several threads.
 
-    def __init__(self, loaded: Loaded, info: SegmentInfo) -> None:
+    Attributes:
+        weights: what they take: an estimate.
+    """
+
+    def __init__(self, loaded: Loaded, info: SegmentInfo, weights: WeightUse) -> None:
+        self.weights = weights
         self._loaded: Loaded | None = loaded
         super().__init__(info)
 

@@ -15,6 +15,7 @@ declared blobs, be as long as its shape says, and stand on the top level.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -23,7 +24,16 @@ from xml.etree import ElementTree as ET
 
 from partitioner.errors import BundleError
 
-__all__ = ["ALIGNMENT", "Constant", "Graph", "Place", "as_constants", "read_graph", "starts_of"]
+__all__ = [
+    "ALIGNMENT",
+    "Constant",
+    "Graph",
+    "Place",
+    "as_constants",
+    "constant_bytes",
+    "read_graph",
+    "starts_of",
+]
 
 #: Where the next blob may start: a page, so that all can be mapped.
 ALIGNMENT = 4096
@@ -46,6 +56,10 @@ _BITS = {
     "f32": 32,
     "f64": 64,
 }
+
+
+#: Where a constant lies. No other layer has both attributes.
+_CONSTANT = re.compile(rb' offset="([0-9]{1,19})" size="([0-9]{1,19})"')
 
 
 @dataclass(frozen=True)
@@ -210,6 +224,12 @@ def _checked(xml: bytes, sizes: Sequence[int]) -> Graph:
         if constant is not None:
             found.append((layer, constant))
     return Graph(root, found)
+
+
+def constant_bytes(xml: bytes) -> int:
+    """Bytes of all constants of an IR, as written by :func:`as_constants`; those that lie in one
+    place are counted once. Nothing is checked."""
+    return sum(int(size) for _, size in set(_CONSTANT.findall(xml)))
 
 
 def _constant(

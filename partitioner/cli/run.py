@@ -49,6 +49,12 @@ __all__ = ["command"]
 )
 @click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
 @click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
+@click.option("--lazy", is_flag=True, help="Load a segment at its first use.")
+@click.option(
+    "--max-memory",
+    metavar="AMOUNT",
+    help="4GiB: refuse what needs more; with --lazy, close segments to stay within.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["latency", "throughput"]),
@@ -93,9 +99,10 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
 
     start = time.perf_counter()
     ops = [import_host_op(text) for text in options["host_ops"]]
-    names = ("threads", "memory", "verify", "mode", "pinning", "allow_executable")
+    names = ("threads", "memory", "lazy", "max_memory", "verify", "mode", "pinning")
     settings = {name: options[name] for name in names}
     settings |= {"require_signature": options["keys"], "variant": options["wanted"]}
+    settings |= {"allow_executable": options["allow_executable"]}
     with load(bundle, host_ops=ops, **settings) as pipe:
         loaded = time.perf_counter()
         inputs = {**_inputs(given), **_choice(options["chosen"], pipe.variants)}

@@ -66,6 +66,12 @@ class Arenas:
     def __init__(self, schedules: Sequence[Scheduled]) -> None:
         self.nbytes = max(schedule.buffers.arena for schedule in schedules)
         self._free: list[Arena] = []
+        self._made: list[int] = []
+
+    @property
+    def taken(self) -> int:
+        """Bytes of all arenas that there are."""
+        return sum(self._made)
 
     def take(self) -> Arena:
         """An arena that no other run has.
@@ -76,7 +82,9 @@ class Arenas:
         try:
             return self._free.pop()
         except IndexError:
-            return Arena(self.nbytes)
+            arena = Arena(self.nbytes)
+            self._made.append(self.nbytes)
+            return arena
 
     def give_back(self, arena: Arena) -> None:
         self._free.append(arena)
@@ -84,6 +92,7 @@ class Arenas:
     def clear(self) -> None:
         """Give back the memory."""
         self._free.clear()
+        self._made.clear()
 
 
 def _shape(storage: Storage) -> tuple[int, ...]:

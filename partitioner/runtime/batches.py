@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -14,8 +15,10 @@ from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
+from partitioner.runtime.requests import Outputs
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
 from partitioner.runtime.seeds import Seeds, seeds_of
+from partitioner.runtime.stats import MemoryStats, Stats, resident
 from partitioner.runtime.submitting import Submitting
 from partitioner.specs import TensorSpec
 
@@ -94,7 +97,7 @@ class BatchedPipeline(Submitting):
         noise: Any = None,
         observe: Observer | None = None,
         **inputs: Any,
-    ) -> dict[str, Any]:
+    ) -> Outputs:
         """Serve one request, or several.
 
         Args:
@@ -113,6 +116,22 @@ class BatchedPipeline(Submitting):
         Raises:
             as :class:`Pipeline`.
         """
+        with self._recorder.call():
+            return self._ask(
+                given, seed=seed, callback=callback, noise=noise, observe=observe, **inputs
+            )
+
+    def _ask(
+        self,
+        given: Mapping[str, Any] | None = None,
+        /,
+        *,
+        seed: Seeds = None,
+        callback: Callback | None = None,
+        noise: Any = None,
+        observe: Observer | None = None,
+        **inputs: Any,
+    ) -> Outputs:
         with self._gate.request():
             given = merged(self.inputs, given or {}, inputs, noise)
             options = {name for variant in self.variants for name in variant}
@@ -127,6 +146,35 @@ class BatchedPipeline(Submitting):
                 for part in calls
             ]
             return join(results, several=rows.several)
+
+    def warmup(self, *, every: bool = False) -> float:
+        """As of :class:`Pipeline`, of the smallest bucket, or of all buckets and variants.
+
+        Returns:
+            seconds, loading of buckets that were not loaded included.
+        """
+        began = time.perf_counter()
+        for size in self.batch_sizes if every else self.batch_sizes[:1]:
+            self._bucket(size).warmup(every=every)
+        return time.perf_counter() - began
+
+    def stats(self) -> Stats:
+        """As of :class:`Pipeline`, with the segments of all buckets that have been loaded.
+
+        Weights that buckets share are counted for each of them.
+        """
+        parts = [bucket.stats() for _, bucket in sorted(self._buckets.copy().items())]
+        packed: dict[str, int] = {}
+        for backend, nbytes in (pair for part in parts for pair in part.memory.packed.items()):
+            packed[backend] = packed.get(backend, 0) + nbytes
+        memory = MemoryStats(
+            sum(part.memory.mapped for part in parts),
+            packed,
+            sum(part.memory.arenas for part in parts),
+            resident(),
+        )
+        segments = tuple(segment for part in parts for segment in part.segments)
+        return Stats(self._recorder.stats(), segments, memory)
 
     def close(self) -> None:
         """As of :class:`Pipeline`, for all buckets."""

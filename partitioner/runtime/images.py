@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from partitioner.errors import InputError, MissingDependencyError
+from partitioner.runtime.tensors import as_array
 from partitioner.specs import Image, TensorSpec
 
 __all__ = ["to_image_tensor"]
@@ -46,10 +47,20 @@ def to_image_tensor(name: str, value: Any, image: Image, spec: TensorSpec) -> Ar
         return _normalised(_from_pillow(_open(name, path), image, name), image, spec)
     if _is_pillow(value):
         return _normalised(_from_pillow(value, image, name), image, spec)
-    array = np.asarray(value)
+    array = _as_array(name, value)
     if array.ndim == 4:
         return _ready_tensor(name, array, spec)
     return _normalised(_from_array(name, array, image), image, spec)
+
+
+def _as_array(name: str, value: Any) -> Array:
+    try:
+        return as_array(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
+        raise InputError(
+            f"image input {name!r} cannot be made an array: {error}",
+            advice="give a path, a Pillow image, or an array in the memory of this host",
+        ) from error
 
 
 def _ready_tensor(name: str, array: Array, spec: TensorSpec) -> Array:

@@ -11,31 +11,132 @@ so bundles with such segments are loaded one after the other.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partitioner.artifacts.digest import hex_of
 from partitioner.backends import find_backend
-from partitioner.backends.execution import (
-    ArtifactFiles,
-    DeviceOptions,
-    Executable,
-    Executor,
-)
+from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.mapped import file_mappings, give_back_pages
+from partitioner.backends.weighing import WeightUse, expected_weights
 from partitioner.runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from partitioner.artifacts.bundle import Bundle
-    from partitioner.artifacts.manifest import Artifact
-    from partitioner.plan import SegmentInfo
+    from partitioner.artifacts.bundle import Bundle, Verify
 
-__all__ = ["close_segments", "load_segments"]
+__all__ = ["SegmentLoader", "close_segments", "load_segments"]
 
 _copying = threading.Lock()
+
+
+class SegmentLoader:
+    """Loads segments of one bundle, one at a time or several at once.
+
+    Args:
+        bundle: whose blobs are read as they are needed.
+        device: how the host is to be used.
+
+    Raises:
+        IncompatibleBundleError, MissingDependencyError: a backend cannot be had here.
+    """
+
+    def __init__(self, bundle: Bundle, device: DeviceOptions) -> None:
+        self._bundle = bundle
+        self._artifacts = bundle.manifest.artifacts
+        backends = dict.fromkeys(a.backend for a in self._artifacts.values())
+        self._executors = {name: find_backend(name).make_executor() for name in backends}
+        self.device = replace(device, mixed=len(self._executors.keys() - {"host"}) > 1)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Segments that compile to the same graph (a step that was peeled off a loop, and the
+        loop's own), by a key: they share an executable and its repacked weights."""
+        groups: dict[str, list[str]] = {}
+        for name, artifact in self._artifacts.items():
+            info = self._bundle.manifest.plan.segments[name]
+            groups.setdefault(repr((artifact, info.inputs, info.outputs)), []).append(name)
+        return groups
+
+    def load(self, name: str) -> Executable:
+        """Load a segment.
+
+        Raises:
+            as :meth:`partitioner.backends.execution.Executor.load`; and BundleError: one of its
+            blobs is missing or damaged.
+        """
+        with self.returning([name]):
+            return self.load_only(name)
+
+    def load_only(self, name: str) -> Executable:
+        """As :meth:`load`, for those who give back pages themselves, by :meth:`returning`."""
+        artifact = self._artifacts[name]
+        # What is run is what was signed, whatever the disk is trusted with otherwise.
+        coded = find_backend(artifact.backend).runs_code and self._bundle.verify == "never"
+        verify = "once" if coded else self._bundle.verify
+        weights = tuple(self._bundle.blob_path(digest, verify) for digest in artifact.weights)
+        files = self._files(name, verify, weights)
+        return self._executors[artifact.backend].load(files, self.device)
+
+    def weigh(self, name: str, device: DeviceOptions | None = None) -> WeightUse:
+        """What loading a segment would take. Its weights are not read.
+
+        Args:
+            device: instead of the loader's own.
+
+        Raises:
+            BundleError: its graph is damaged.
+        """
+        artifact, bundle = self._artifacts[name], self._bundle
+        weights = tuple(bundle.blobs_dir / hex_of(digest) for digest in artifact.weights)
+        files = self._files(name, bundle.verify, weights)
+        executor = self._executors[artifact.backend]
+        return expected_weights(executor, files, device or self.device, self.blob_bytes(name))
+
+    def blob_bytes(self, name: str) -> int:
+        """Bytes of the blobs that a segment reads weights from."""
+        manifest = self._bundle.manifest
+        return sum(manifest.blob(digest).size for digest in self._artifacts[name].weights)
+
+    def arrive(self, name: str) -> None:
+        """Wait for a segment's blobs, where they are fetched when they are needed."""
+        artifact = self._artifacts[name]
+        for digest in (*((artifact.graph,) if artifact.graph else ()), *artifact.weights):
+            self._bundle.arrive(self._bundle.manifest.blob(digest))
+
+    @contextmanager
+    def returning(self, names: Iterable[str]) -> Generator[None]:
+        """Give back the pages of weights that segments loaded in the context have copied."""
+        artifacts = [self._artifacts[name] for name in names]
+        copied = [a for a in artifacts if find_backend(a.backend).copies_weights]
+        if not copied:
+            yield
+            return
+        with _copying:
+            before = file_mappings()
+            yield
+            blobs = {hex_of(digest) for artifact in copied for digest in artifact.weights}
+            give_back_pages((self._bundle.blobs_dir / name for name in blobs), before)
+
+    def _files(self, name: str, verify: Verify, weights: tuple[Path, ...]) -> ArtifactFiles:
+        artifact, bundle = self._artifacts[name], self._bundle
+        return ArtifactFiles(
+            graph=bundle.blob_path(artifact.graph, verify) if artifact.graph else None,
+            blobs_dir=bundle.blobs_dir,
+            weights=weights,
+            options=artifact.options,
+            info=bundle.manifest.plan.segments[name],
+            turn=self._turn_of(name),
+        )
+
+    def _turn_of(self, name: str) -> int:
+        """Which of its backend's segments one is, in the order of the pipeline."""
+        backend = self._artifacts[name].backend
+        segments = self._bundle.manifest.plan.segments
+        own = [one for one in segments if self._artifacts[one].backend == backend]
+        return own.index(name)
 
 
 def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
@@ -47,73 +148,28 @@ def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable
         BackendError: as the backends' executors; the first segment's of the plan that fails. What
             has been loaded is closed.
     """
-    artifacts = bundle.manifest.artifacts.values()
-    copied = [a for a in artifacts if find_backend(a.backend).copies_weights]
-    with _copying if copied else nullcontext():
-        before = file_mappings() if copied else frozenset()
-        loaded = _load_all(bundle, device)
-        blobs = {hex_of(digest) for artifact in copied for digest in artifact.weights}
-        give_back_pages((bundle.blobs_dir / name for name in blobs), before)
-    return loaded
+    loader = SegmentLoader(bundle, device)
+    with loader.returning(bundle.manifest.artifacts):
+        return _load_all(loader)
 
 
-def _load_all(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:
-    artifacts = bundle.manifest.artifacts
-    executors = {a.backend: find_backend(a.backend).make_executor() for a in artifacts.values()}
-    threads = device.threads or usable_cpus()
-    device = replace(device, mixed=len(executors.keys() - {"host"}) > 1)
-    with ThreadPoolExecutor(1 if device.memory == "low" else threads, "load") as pool:
-        loading: dict[str, Future[Executable]] = {}
-        keys: dict[str, str] = {}
-        for name, artifact in artifacts.items():
-            info = bundle.manifest.plan.segments[name]
-            # Segments that compile to the same graph (a step that was peeled off a loop, and the
-            # loop's own) share one session and its repacked weights.
-            keys[name] = repr((artifact, info.inputs, info.outputs))
-            if keys[name] not in loading:
-                executor = executors[artifact.backend]
-                loading[keys[name]] = pool.submit(_load, bundle, artifact, info, executor, device)
+def _load_all(loader: SegmentLoader) -> dict[str, Executable]:
+    threads = loader.device.threads or usable_cpus()
+    with ThreadPoolExecutor(1 if loader.device.memory == "low" else threads, "load") as pool:
+        groups = loader.groups()
+        loading = {key: pool.submit(loader.load_only, names[0]) for key, names in groups.items()}
         try:
             loaded = {key: future.result() for key, future in loading.items()}
         except BaseException:
             _abandon(loading)
             raise
-    return {name: loaded[key] for name, key in keys.items()}
+    return {name: loaded[key] for key, names in groups.items() for name in names}
 
 
 def close_segments(executables: Mapping[str, Executable]) -> None:
     """Close what :func:`load_segments` gave, each once: segments may share an executable."""
     for executable in {id(one): one for one in executables.values()}.values():
         executable.close()
-
-
-def _load(
-    bundle: Bundle,
-    artifact: Artifact,
-    info: SegmentInfo,
-    executor: Executor,
-    device: DeviceOptions,
-) -> Executable:
-    # What is run is what was signed, whatever the disk is trusted with otherwise.
-    coded = find_backend(artifact.backend).runs_code and bundle.verify == "never"
-    verify = "once" if coded else bundle.verify
-    files = ArtifactFiles(
-        graph=bundle.blob_path(artifact.graph, verify) if artifact.graph else None,
-        blobs_dir=bundle.blobs_dir,
-        weights=tuple(bundle.blob_path(digest, verify) for digest in artifact.weights),
-        options=artifact.options,
-        info=info,
-        turn=_turn_of(info.name, bundle),
-    )
-    return executor.load(files, device)
-
-
-def _turn_of(name: str, bundle: Bundle) -> int:
-    """Which of its backend's segments one is, in the order of the pipeline."""
-    artifacts = bundle.manifest.artifacts
-    backend = artifacts[name].backend
-    own = [one for one in bundle.manifest.plan.segments if artifacts[one].backend == backend]
-    return own.index(name)
 
 
 def _abandon(loading: dict[str, Future[Executable]]) -> None:

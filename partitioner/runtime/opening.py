@@ -30,6 +30,7 @@ def opened(
     keys: Keys = None,
     options: StoreOptions = DEFAULT_OPTIONS,
     wanted: Mapping[str, str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Generator[Choice]:
     """Open a bundle, and choose a member; in the context its blobs stay where they are.
 
@@ -39,6 +40,7 @@ def opened(
         verify: as of ``Bundle.open``.
         keys: one of which must have signed, beside what the policy requires.
         wanted: labels that the member must have.
+        cache: directory of what is fetched from a store; None for the usual one.
 
     Raises:
         as ``BundleIndex.open`` and ``choose``; for stores as ``opened_remote``; and
@@ -52,7 +54,7 @@ def opened(
         with opened_remote(
             store,
             reference,
-            cache=Cache(),
+            cache=Cache(None if cache is None else Path(cache)),
             verify=verify,
             requirements=requirements_for(str(reference), _paths(keys)),
             threads=options.threads,

@@ -14,7 +14,7 @@ import numpy as np
 from partitioner.errors import InputError
 from partitioner.runtime.images import to_image_tensor
 from partitioner.runtime.seeds import is_several
-from partitioner.runtime.tensors import to_tensor
+from partitioner.runtime.tensors import as_array, to_tensor
 from partitioner.specs import Image, InputSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _pictures(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(cast("Sequence[Any]", value))
     if len(getattr(value, "shape", ())) == 4:
-        array = np.asarray(value)
+        array = as_array(value)
         # Floats are finished tensors, which keep their batch dimension.
         return [
             array[i : i + 1] if array.dtype.kind == "f" else array[i] for i in range(len(array))
@@ -109,8 +109,8 @@ def _stacked(spec: InputSpec, values: Any) -> Any:
         row = cast("tuple[int, ...]", spec.tensor.shape[1:])
         return np.empty((0, *row), spec.tensor.dtype)
     try:
-        array = np.stack([np.asarray(value) for value in values])
-    except (ValueError, TypeError, RuntimeError) as error:
+        array = np.stack([as_array(value) for value in values])
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise InputError(
             f"the rows of input {spec.name!r} are no arrays of one shape: {error}",
             advice=f"give rows of {spec.tensor.dtype}{list(spec.tensor.shape[1:])}",

@@ -8,14 +8,16 @@ last run are bound anew: rows of tables, and values that take their places in tu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 
 import numpy as np
 
 from partitioner.backends.execution import BoundCall, Executable
 from partitioner.errors import BackendError
 from partitioner.runtime.arena import Arena, Array
-from partitioner.runtime.events import Callback, Observer, StepEvent
+from partitioner.runtime.events import Callback, Carried, Observer, StepEvent
 from partitioner.runtime.schedule import CallStep, LoopStep, Ring, Scheduled, ScheduledStep
+from partitioner.runtime.tallies import Tallies, Tally
 
 __all__ = ["Run"]
 
@@ -31,6 +33,7 @@ class Run:
         arena: at least as large as the schedule asks for, and of no other run; None for a new one.
         callback: called after each trip of a loop.
         observe: called after each call of a segment.
+        tallies: where calls and their seconds are counted, once the run is over.
 
     Raises:
         BackendError: no memory.
@@ -45,6 +48,7 @@ class Run:
         arena: Arena | None = None,
         callback: Callback | None = None,
         observe: Observer | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self._executables = executables
         self._scheduled = scheduled
@@ -58,6 +62,10 @@ class Run:
         self._loops = 0
         self._bound: dict[str, _Bound] = {}
         self._counts: dict[str, int] = {}
+        self._tallies = tallies
+        self._spent: dict[str, Tally] = {}
+        #: When the call before was done.
+        self._clock = 0.0
 
     def run(self) -> dict[str, Array]:
         """Run all steps.
@@ -68,7 +76,11 @@ class Run:
         Raises:
             BackendError: a segment failed.
         """
-        self._steps(self._scheduled.steps)
+        try:
+            self._steps(self._scheduled.steps)
+        finally:
+            if self._tallies is not None:
+                self._tallies.add(self._spent)
         given: set[str] = set()
         outputs: dict[str, Array] = {}
         for name, value in self._scheduled.outputs.items():
@@ -98,7 +110,10 @@ class Run:
     def _call(self, step: CallStep) -> None:
         bound = self._bound.get(step.segment)
         if bound is None:
-            bound = _Bound(self._executables[step.segment])
+            tally = self._spent.setdefault(step.segment, Tally())
+            bound = _Bound(self._executables[step.segment], tally)
+            # A segment that is loaded at its first use was loaded just now.
+            self._clock = perf_counter()
             # Outside of loops a bound call would only keep arrays alive that are needed no more.
             if self._loops:
                 self._bound[step.segment] = bound
@@ -108,6 +123,12 @@ class Run:
         for index, name in enumerate(step.outputs):
             bound.write(index, places.get(name))
         arrays = bound.call.run()
+        # One look at the clock a call, which may take half a microsecond: what led to this call,
+        # since the one before, counts for it.
+        now = perf_counter()
+        bound.tally.seconds += now - self._clock
+        bound.tally.calls += 1
+        self._clock = now
         for name, array in zip(step.outputs, arrays, strict=True):
             env[name] = array
         if self._observe is not None:
@@ -133,7 +154,7 @@ class Run:
                 places[value] = turns[(loop.trips - 1 - trip) % len(turns)]
             carried = self._trip(loop, trip, carried, gathered)
             if self._callback is not None:
-                self._callback(StepEvent(loop.name, trip, loop.trips))
+                self._tell(self._callback, loop, trip, carried)
         self._loops -= 1
         if not self._loops:
             self._bound.clear()
@@ -144,6 +165,16 @@ class Run:
             env[result] = places[result]
         for (_, result), rows in zip(loop.gathered, gathered, strict=True):
             env[result] = _joined(rows)
+
+    def _tell(
+        self, callback: Callback, loop: LoopStep, trip: int, carried: Sequence[Array]
+    ) -> None:
+        values = Carried(loop.names, carried)
+        try:
+            callback(StepEvent(loop.name, trip, loop.trips, values))
+        finally:
+            values.end()
+            self._clock = perf_counter()
 
     def _trip(
         self, loop: LoopStep, trip: int, carried: list[Array], gathered: list[list[Array]]
@@ -186,9 +217,10 @@ class Run:
 class _Bound:
     """A bound call that knows what it is bound to, and binds only what has changed."""
 
-    __slots__ = ("_inputs", "_outputs", "call")
+    __slots__ = ("_inputs", "_outputs", "call", "tally")
 
-    def __init__(self, executable: Executable) -> None:
+    def __init__(self, executable: Executable, tally: Tally) -> None:
+        self.tally = tally
         self.call: BoundCall = executable.bind()
         self._inputs: list[Array | None] = [None] * len(executable.inputs)
         self._outputs: list[Array | None] = [None] * len(executable.outputs)

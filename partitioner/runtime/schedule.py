@@ -47,6 +47,7 @@ class LoopStep:
         copied: (value, result): the value is copied there at the end of a trip.
         gathered: likewise, where only the data decide the result's size.
         drop_inside: values of a trip that are let go at its end.
+        names: of the carried values, for people.
     """
 
     name: str
@@ -60,6 +61,7 @@ class LoopStep:
     body: tuple[ScheduledStep, ...]
     drop_inside: tuple[str, ...]
     drop: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 ScheduledStep = CallStep | LoopStep
@@ -87,7 +89,7 @@ class Scheduled:
 def schedule(plan: Plan) -> Scheduled:
     """Schedule a plan, one of a manifest that has been read and so is known to be sound."""
     buffers = plan_buffers(plan)
-    maker = _Maker(buffers)
+    maker = _Maker(buffers, _known_names(plan))
     moments = timeline(plan.steps)
     steps = maker.sequence(moments, plan.outputs.values())
     fixed = {
@@ -107,9 +109,25 @@ def _fresh(plan: Plan, buffers: BufferPlan) -> Iterator[str]:
                 yield value
 
 
+def _known_names(plan: Plan) -> dict[str, str]:
+    """Value id -> what callers know it as: an output before an input."""
+    inputs = {value: name for name, value in plan.inputs.items()}
+    return inputs | {value: name for name, value in plan.outputs.items()}
+
+
+def _carried_names(carries: Sequence[Carry], known: dict[str, str]) -> tuple[str, ...]:
+    """A name for each, all different."""
+    names: list[str] = []
+    for carry in carries:
+        name = known.get(carry.final or "") or known.get(carry.init) or carry.init
+        names.append(carry.inner if name in names else name)
+    return tuple(names)
+
+
 class _Maker:
-    def __init__(self, buffers: BufferPlan) -> None:
+    def __init__(self, buffers: BufferPlan, known: dict[str, str]) -> None:
         self.buffers = buffers
+        self.known = known
 
     def is_owned(self, value: str) -> bool:
         """Whether the buffer plan owns the memory, so that letting the value go frees nothing."""
@@ -163,6 +181,7 @@ class _Maker:
             body,
             tuple(v for v in (*start, *local) if not self.is_owned(v) and v not in dropped),
             drop,
+            _carried_names(loop.carries, self.known),
         )
 
     def moves(self, value: str) -> bool:

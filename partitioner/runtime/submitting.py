@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from partitioner.errors import OverloadedError
 from partitioner.runtime.events import Callback
 from partitioner.runtime.queueing import QueueOptions, RequestQueue
+from partitioner.runtime.recorder import Recorder
 from partitioner.runtime.requests import Outputs, Request
 from partitioner.runtime.seeds import Seeds
 
@@ -24,8 +26,13 @@ class Submitting:
 
     def __init__(self, name: str, queue: QueueOptions) -> None:
         self._queue = RequestQueue(name, queue)
+        self._recorder = Recorder()
 
     def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
+        raise NotImplementedError
+
+    def _ask(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
+        """A call that is not counted: a submitted request is, by what becomes of its future."""
         raise NotImplementedError
 
     def submit(
@@ -55,9 +62,14 @@ class Submitting:
         request = Request(timeout)
 
         def serve(request: Request) -> Outputs:
-            return self(given, seed=seed, callback=request.callback(callback), **inputs)
+            return self._ask(given, seed=seed, callback=request.callback(callback), **inputs)
 
-        self._queue.put(request, serve)
+        try:
+            self._queue.put(request, serve)
+        except OverloadedError:
+            self._recorder.refuse()
+            raise
+        self._recorder.watch(request)
         return request
 
     async def run_async(

@@ -20,9 +20,12 @@ import numpy as np
 from partitioner.errors import InputError
 from partitioner.specs import TensorSpec
 
-__all__ = ["Array", "to_tensor"]
+__all__ = ["Array", "as_array", "to_tensor"]
 
 Array = np.ndarray[Any, Any]
+
+#: How NumPy makes arrays of what is none, in the order in which it looks.
+_OWN_WAYS = ("__array_interface__", "__array_struct__", "__array__")
 
 
 def to_tensor(name: str, value: Any, spec: TensorSpec, dims: dict[str, int]) -> Array:
@@ -30,7 +33,7 @@ def to_tensor(name: str, value: Any, spec: TensorSpec, dims: dict[str, int]) -> 
 
     Args:
         name: of the input, for messages.
-        value: an array, anything that NumPy makes one of, or a Python number or list.
+        value: as of :func:`as_array`.
         dims: sizes of symbolic dimensions found so far; added to.
 
     Raises:
@@ -41,12 +44,30 @@ def to_tensor(name: str, value: Any, spec: TensorSpec, dims: dict[str, int]) -> 
     return np.asarray(_cast(name, array, spec), order="C")
 
 
+def as_array(value: Any) -> Array:
+    """What a caller gives, as NumPy has it; not copied where it lies in this host's memory.
+
+    Args:
+        value: an array; what has ``__array_interface__``, ``__array__`` or a buffer (tensors of
+            torch and arrays of JAX among them); what has only ``__dlpack__``; a Python number, or
+            lists of numbers.
+
+    Raises:
+        ValueError, TypeError, RuntimeError, BufferError: it cannot be made an array: lists of
+            different lengths, a tensor on a device or one that needs a gradient.
+    """
+    if not hasattr(value, "__dlpack__") or any(hasattr(value, way) for way in _OWN_WAYS):
+        return np.asarray(value)
+    return np.from_dlpack(value)
+
+
 def _as_array(name: str, value: Any, spec: TensorSpec) -> Array:
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
+        array = as_array(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise InputError(
-            f"input {name!r} cannot be made an array: {error}", advice=f"give {spec}"
+            f"input {name!r} cannot be made an array: {error}",
+            advice=f"give {spec}, in the memory of this host",
         ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(

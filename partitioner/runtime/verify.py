@@ -16,11 +16,12 @@ from partitioner.artifacts.manifest import Expected, Manifest, ParitySample
 from partitioner.artifacts.oci import Member
 from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import ParityError
+from partitioner.runtime.bundles import check_options, load_bucket
 from partitioner.runtime.choosing import choose, judge
 from partitioner.runtime.code import refuse_code
 from partitioner.runtime.compare import Difference, compare
 from partitioner.runtime.opening import Keys, open_directory
-from partitioner.runtime.pipeline import Pipeline, check_options, load_bucket
+from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import TensorSpec
 
@@ -99,7 +100,7 @@ def verify_bundle(
 
     Args:
         variant: labels of the members that are looked at; all by default.
-        require_signature, allow_executable: as of :func:`partitioner.runtime.pipeline.load`.
+        require_signature, allow_executable: as of :func:`partitioner.runtime.bundles.load`.
 
     Raises:
         ParityError: a member has no sample, or a tensor differs; names the first one.

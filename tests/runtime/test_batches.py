@@ -20,7 +20,8 @@ from partitioner.errors import InputError, UsageError
 from partitioner.hostops import host_op
 from partitioner.plan import Call, Draw, DrawGroup
 from partitioner.runtime.batches import BatchedPipeline
-from partitioner.runtime.pipeline import Pipeline, load_bucket
+from partitioner.runtime.bundles import load_bucket
+from partitioner.runtime.pipeline import Pipeline
 from partitioner.specs import InputSpec, Noise
 from tests.bundles import Maker, node, spec
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from partitioner.errors import InputError
 from partitioner.runtime.tensors import to_tensor
@@ -105,3 +106,48 @@ def test_arrays_of_other_libraries() -> None:
             return np.ones(2, np.float32)
 
     np.testing.assert_array_equal([1, 1], convert(Tensor(), "float32[2]"))
+
+
+class Exchanged:
+    """Shows an array by DLPack only."""
+
+    def __init__(self, array: np.ndarray[Any, Any], fault: Exception | None = None) -> None:
+        self.array, self.fault = array, fault
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.fault is not None:
+            raise self.fault
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+class Described:
+    """Shows an array by ``__array_interface__`` only."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.array = array
+
+
+@pytest.mark.parametrize("kind", [Exchanged, Described, torch.from_numpy, memoryview])
+def test_what_other_libraries_give_is_not_copied(kind: Any) -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    taken = convert(kind(array), "float32[2, 3]")
+    assert np.shares_memory(array, taken)
+    np.testing.assert_array_equal(array, taken)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Exchanged(np.zeros(2), BufferError("it is on a device")), "it is on a device"),
+        (torch.zeros(2, requires_grad=True), "requires grad"),
+        (torch.zeros(2, dtype=torch.bfloat16), "cannot be made an array"),
+    ],
+)
+def test_tensors_that_numpy_cannot_see_are_refused(value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        convert(value, "float32[2]")
+    assert caught.value.advice == "give float32[2], in the memory of this host"
