@@ -13,8 +13,23 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
-from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
+from partitioner.runtime.queueing import (
+    DEFAULT_QUEUE,
+    Job,
+    QueueOptions,
+    RequestQueue,
+    Share,
+    answer,
+)
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
+from partitioner.runtime.scheduling.sharing import (
+    Abandoned,
+    Content,
+    Members,
+    joined_call,
+    own_outputs,
+    shared_key,
+)
 from partitioner.runtime.seeds import Seeds, seeds_of
 from partitioner.runtime.submitting import Submitting
 from partitioner.specs import TensorSpec
@@ -71,7 +86,9 @@ class BatchedPipeline(Submitting):
         except BaseException:
             self._close_buckets()
             raise
-        super().__init__(first.manifest.name, queue)
+        super().__init__(
+            first.manifest.name, queue, rows=self.batch_sizes[-1], together=self._together
+        )
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
         self.variants, self.choice = first.variants, first.choice
@@ -115,10 +132,7 @@ class BatchedPipeline(Submitting):
         """
         with self._gate.request():
             given = merged(self.inputs, given or {}, inputs, noise)
-            options = {name for variant in self.variants for name in variant}
-            check_names(self.manifest.inputs, {n: v for n, v in given.items() if n not in options})
-            rowed = [s for s in self.manifest.inputs if s.name in self._batch.inputs]
-            rows = gather(rowed, given, seed)
+            rows = self._rows(given, seed)
             seeds = seeds_of(seed, rows.count)
             calls = list(parts(rows.count, self.batch_sizes))
             replaced = _replaced(noise, calls)
@@ -159,6 +173,52 @@ class BatchedPipeline(Submitting):
             f"<BatchedPipeline{state} {self.manifest.name} {self.digest[:19]} batches {sizes} "
             f"({inputs}) -> ({outputs})>"
         )
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _rows(self, given: Mapping[str, Any], seed: Seeds) -> Rows:
+        options = {name for variant in self.variants for name in variant}
+        check_names(self.manifest.inputs, {n: v for n, v in given.items() if n not in options})
+        rowed = [s for s in self.manifest.inputs if s.name in self._batch.inputs]
+        return gather(rowed, given, seed)
+
+    def _share(
+        self, given: Mapping[str, Any], seed: Seeds, callback: Callback | None
+    ) -> Share | None:
+        rows = self._rows(given, seed)
+        if rows.count > self.batch_sizes[-1]:
+            return None
+        options, named = self._bucket(self.batch_sizes[0]).options_of(given)
+        rest = {name: value for name, value in named.items() if name not in self._batch.inputs}
+        shared = [s for s in self.manifest.inputs if s.name not in self._batch.inputs]
+        key = shared_key(options, shared, rest, rows.arrays)
+        content = Content(rows, {**options, **rest}, seeds_of(seed, rows.count), callback)
+        return Share(key, rows.count, content)
+
+    def _together(self, jobs: Sequence[Job], queue: RequestQueue) -> None:
+        """Serve requests by one call; those that it fails are served again, each by itself."""
+        contents = [cast("Content", job.share.content) for job in jobs if job.share]
+        members = Members([(j.request, c.callback) for j, c in zip(jobs, contents, strict=True)])
+        given, seeds = joined_call(contents)
+        try:
+            outputs = self(given, seed=seeds, callback=members.callback)
+        except Abandoned:
+            return
+        except Exception:
+            if len(jobs) == 1:
+                raise
+            # Whatever it is, it may be the fault of one of them.
+            for job in jobs:
+                if not job.request.done():
+                    answer(job)
+            return
+        start = 0
+        for job, content in zip(jobs, contents, strict=True):
+            if not job.request.done():
+                job.request.finish(own_outputs(outputs, self._batch, start, content.rows))
+            start += content.rows.count
+
+    # --- buckets --------------------------------------------------------------------------------
 
     def _run(
         self,

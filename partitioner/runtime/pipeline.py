@@ -232,6 +232,15 @@ class Pipeline(Submitting):
             values = self._start(chosen, given, seed, replaced)
             return self._run(chosen, values, callback, observe)
 
+    def options_of(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options of the variant that a call with ``given`` runs, and what else is given.
+
+        Raises:
+            InputError: there is no such variant.
+        """
+        chosen, rest = self._schedules.choose(given)
+        return dict(chosen.options), rest
+
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.
 

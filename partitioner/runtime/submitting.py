@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
+from partitioner.errors import PartitionerError
 from partitioner.runtime.events import Callback
-from partitioner.runtime.queueing import QueueOptions, RequestQueue
+from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue, Share, Together
 from partitioner.runtime.requests import Outputs, Request
 from partitioner.runtime.seeds import Seeds
 
@@ -20,13 +21,27 @@ class Submitting:
     Args:
         name: of the pipeline, for messages.
         queue: how requests wait and are served.
+        rows: that requests that share a call have at most.
+        together: serves requests that share a call.
     """
 
-    def __init__(self, name: str, queue: QueueOptions) -> None:
-        self._queue = RequestQueue(name, queue)
+    def __init__(
+        self, name: str, queue: QueueOptions, *, rows: int = 1, together: Together | None = None
+    ) -> None:
+        self._queue = RequestQueue(name, queue, rows=rows, together=together)
 
     def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
         raise NotImplementedError
+
+    def _share(
+        self, given: Mapping[str, Any], seed: Seeds, callback: Callback | None
+    ) -> Share | None:
+        """What lets a request share a call; None where it is served by itself.
+
+        Raises:
+            InputError: its inputs are not what is declared.
+        """
+        return None
 
     def submit(
         self,
@@ -36,13 +51,18 @@ class Submitting:
         seed: Seeds = None,
         callback: Callback | None = None,
         timeout: float | None = None,
+        client: Hashable = None,
         **inputs: Any,
     ) -> Request:
-        """Let a request wait for its turn; returns at once.
+        """Let a request wait for its turn; returns without waiting for it.
+
+        Where requests may share calls, inputs are checked, and pictures made tensors, here and now.
 
         Args:
             given, seed, callback, inputs: as of a call.
             timeout: seconds from now in which it must be done, its waiting included.
+            client: for whom it is: clients take turns. Of one client, and where none is named,
+                first come, first served.
 
         Returns:
             a future. ``cancel`` ends the request between steps. It raises what a call would, and
@@ -53,11 +73,18 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
+        self._queue.check_room()
+        whole = {**(given or {}), **inputs}
+        try:
+            share = None if set(given or {}) & set(inputs) else self._share(whole, seed, callback)
+        except PartitionerError as error:
+            request.set_exception(error)
+            return request
 
-        def serve(request: Request) -> Outputs:
+        def alone(request: Request) -> Outputs:
             return self(given, seed=seed, callback=request.callback(callback), **inputs)
 
-        self._queue.put(request, serve)
+        self._queue.put(Job(request, alone, share), client)
         return request
 
     async def run_async(
@@ -68,8 +95,11 @@ class Submitting:
         seed: Seeds = None,
         callback: Callback | None = None,
         timeout: float | None = None,
+        client: Hashable = None,
         **inputs: Any,
     ) -> Outputs:
         """As :meth:`submit`, awaited. Cancelling the task cancels the request."""
-        request = self.submit(given, seed=seed, callback=callback, timeout=timeout, **inputs)
+        request = self.submit(
+            given, seed=seed, callback=callback, timeout=timeout, client=client, **inputs
+        )
         return await asyncio.wrap_future(request)
