@@ -29,11 +29,14 @@ def finite(rows: Array, *, row: int) -> Array:
     return rows[row]
 
 
-def make_loop_bucket(path: Path, rows: int) -> Path:
+def make_loop_bucket(path: Path, rows: int, *, steps: bool = False) -> Path:
     """``x`` times ``scale`` before the loop; in each trip ``x = x * factor[trip] + noise[trip]``.
 
     Outputs: ``y`` (rows, 3), and the same as a list, ``kept``. ``factor`` has a row for each
     request, all alike.
+
+    Args:
+        steps: whether requests may share steps.
     """
     shape = f"float32[{rows}, {WIDTH}]"
     maker = Maker(path)
@@ -76,4 +79,5 @@ def make_loop_bucket(path: Path, rows: int) -> Path:
         {"y": "y"} | {f"kept.{row}": f"kept{row}" for row in range(rows)},
         [DrawGroup(TRIPS, (Draw("noises", "normal", (0.0, 1.0), row=True),))],
         Batch(rows, ("x",), ("y",), ("kept",)),
+        {"step_batching": True} if steps else None,
     )

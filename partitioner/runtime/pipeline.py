@@ -25,6 +25,8 @@ from partitioner.runtime.loading import close_segments, load_segments
 from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.runner import Run
+from partitioner.runtime.scheduling.lanes import SteppedRun
+from partitioner.runtime.scheduling.stepping import Body, body_of
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
 from partitioner.runtime.submitting import Submitting
 from partitioner.runtime.variants import Schedule, Schedules
@@ -240,6 +242,33 @@ class Pipeline(Submitting):
         """
         chosen, rest = self._schedules.choose(given)
         return dict(chosen.options), rest
+
+    def stepped(self, given: Mapping[str, Any], seed: Seeds) -> SteppedRun:
+        """A run whose loop the caller makes step by step, for requests that share its steps.
+
+        Args:
+            given, seed: as of a call.
+
+        Raises:
+            as a call.
+        """
+        chosen, given = self._schedules.choose(given)
+        values = self._start(chosen, given, seed, {})
+        arenas = self._schedules.arenas
+        arena = arenas.take()
+        release = partial(arenas.give_back, arena)
+        return SteppedRun(self._executables, chosen.scheduled, values, arena=arena, release=release)
+
+    def body(self, one: Pipeline) -> Body:
+        """The loop of a bucket, for requests that share its steps.
+
+        Args:
+            one: the bucket of one request.
+
+        Raises:
+            UsageError: requests cannot share its steps; says why.
+        """
+        return body_of(one.manifest, self.manifest, self._schedules.constants, self._executables)
 
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.

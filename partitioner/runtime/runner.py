@@ -17,7 +17,7 @@ from partitioner.runtime.arena import Arena, Array
 from partitioner.runtime.events import Callback, Observer, StepEvent
 from partitioner.runtime.schedule import CallStep, LoopStep, Ring, Scheduled, ScheduledStep
 
-__all__ = ["Run"]
+__all__ = ["Bound", "Run"]
 
 
 class Run:
@@ -56,7 +56,7 @@ class Run:
         #: backend puts it.
         self._places = {value: self._array(place) for value, place in scheduled.fixed.items()}
         self._loops = 0
-        self._bound: dict[str, _Bound] = {}
+        self._bound: dict[str, Bound] = {}
         self._counts: dict[str, int] = {}
 
     def run(self) -> dict[str, Array]:
@@ -69,6 +69,9 @@ class Run:
             BackendError: a segment failed.
         """
         self._steps(self._scheduled.steps)
+        return self._outputs()
+
+    def _outputs(self) -> dict[str, Array]:
         given: set[str] = set()
         outputs: dict[str, Array] = {}
         for name, value in self._scheduled.outputs.items():
@@ -98,7 +101,7 @@ class Run:
     def _call(self, step: CallStep) -> None:
         bound = self._bound.get(step.segment)
         if bound is None:
-            bound = _Bound(self._executables[step.segment])
+            bound = Bound(self._executables[step.segment])
             # Outside of loops a bound call would only keep arrays alive that are needed no more.
             if self._loops:
                 self._bound[step.segment] = bound
@@ -183,7 +186,7 @@ class Run:
         return place
 
 
-class _Bound:
+class Bound:
     """A bound call that knows what it is bound to, and binds only what has changed."""
 
     __slots__ = ("_inputs", "_outputs", "call")

@@ -24,10 +24,20 @@ def answers_of(pipe: BatchedPipeline) -> dict[Key, Array]:
     }
 
 
+@pytest.fixture(params=["requests", "steps"])
+def shared(
+    request: pytest.FixtureRequest,
+    loaders: dict[int, Callable[[], Pipeline]],
+    step_loaders: dict[int, Callable[[], Pipeline]],
+) -> dict[int, Callable[[], Pipeline]]:
+    """Requests share calls from the first step on, or at whatever step they are."""
+    return loaders if request.param == "requests" else step_loaders
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_mixed_load(loaders: dict[int, Callable[[], Pipeline]], workers: int) -> None:
+def test_mixed_load(shared: dict[int, Callable[[], Pipeline]], workers: int) -> None:
     options = QueueOptions(workers, limit=12, max_wait=0.002)
-    with BatchedPipeline(loaders, queue=options) as pipe:
+    with BatchedPipeline(shared, queue=options) as pipe:
         tally = stress(pipe, answers_of(pipe), lambda count: count < 100)
     assert [] == tally.wrong
     assert 400 == tally.submitted == tally.outcomes.total()
@@ -36,10 +46,10 @@ def test_mixed_load(loaders: dict[int, Callable[[], Pipeline]], workers: int) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_minutes_of_mixed_load(loaders: dict[int, Callable[[], Pipeline]], workers: int) -> None:
-    end = time.monotonic() + 150
+def test_minutes_of_mixed_load(shared: dict[int, Callable[[], Pipeline]], workers: int) -> None:
+    end = time.monotonic() + 75
     options = QueueOptions(workers, limit=12, max_wait=0.002)
-    with BatchedPipeline(loaders, queue=options) as pipe:
+    with BatchedPipeline(shared, queue=options) as pipe:
         tally = stress(pipe, answers_of(pipe), lambda _: time.monotonic() < end, seed=workers)
     assert [] == tally.wrong
     assert tally.submitted == tally.outcomes.total()
