@@ -57,6 +57,7 @@ from partitioner.recording import (
 from partitioner.requirements import requirements_of
 from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
+from partitioner.step_batching import StepBuckets, check_step_sizes
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
 from partitioner.targets.choice import naming_target
@@ -124,6 +125,7 @@ def build(
     progress: Progress | None = None,
     batch: Sequence[int] = (),
     batched: Sequence[str] | None = None,
+    step_batching: bool = False,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -175,6 +177,8 @@ def build(
         batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
             share their weights; see ``docs/batches.md``.
         batched: the inputs that have a row for each request; all of them by default.
+        step_batching: make buckets in which requests at different steps of the loop share calls;
+            see ``docs/scheduling.md``.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
@@ -223,8 +227,11 @@ def build(
         several=len(targets) > 1,
         backend_options=backend_options or {},
         defer_compile=defer_compile,
+        step_batching=step_batching,
     )
     sizes = check_sizes(batch)
+    if step_batching:
+        check_step_sizes(sizes)
     names = row_inputs(example_inputs, batched) if sizes else ()
     reports: dict[str, dict[str, Any]] = {}
     with BundleWriter(output, overwrite=overwrite) as writer:
@@ -236,12 +243,19 @@ def build(
                 buckets = (Bucket(dict(example_inputs), captures, None),)
         # Each target by itself: what it gives does not depend on which others there are.
         known = {hardware.name: Known() for hardware in targets}
+        steps = {hardware.name: StepBuckets() for hardware in targets}
         for hardware, bucket in itertools.product(targets, buckets):
             label = _label(hardware, bucket, settings, len(sizes))
             phase.target = label
             with naming_target(hardware.name if settings.several else ""):
                 reports[label] = _add_member(
-                    settings, hardware, bucket, writer, phase, known[hardware.name]
+                    settings,
+                    hardware,
+                    bucket,
+                    writer,
+                    phase,
+                    known[hardware.name],
+                    steps[hardware.name],
                 )
         digest = writer.publish()
     report = {"members": reports} if len(reports) > 1 else reports[label]
@@ -264,11 +278,13 @@ def _add_member(
     writer: BundleWriter,
     phase: Phases,
     known: Known,
+    steps: StepBuckets,
 ) -> dict[str, Any]:
     """Build for one target and batch.
 
     Args:
         known: weights that the target's smaller buckets have written.
+        steps: the target's smaller buckets, where requests are to share steps.
 
     Returns:
         the report.
@@ -282,7 +298,7 @@ def _add_member(
             observers=settings.dump_for(phase.target),
             phase=phase,
             captures=bucket.captures,
-            **settings.prepare_with,
+            **settings.prepare_for(bucket.rows),
         )
         prepared = replace(prepared, rows=bucket.rows)
         check_stages(settings.backend_options, prepared.planned.plan)
@@ -369,6 +385,8 @@ def _add_member(
                 requirements=requirements_of(hardware, artifacts, writer.blob_path),
                 batch=bucket.batch,
             )
+            if settings.step_batching:
+                steps.check(manifest)
             full = attested(manifest, writer, settings.kinds, settings.source)
             writer.add_member(full, machine=next(iter(hardware.machine), ""))
     return {**report, "parity": errors}
