@@ -151,6 +151,20 @@ def _refusal(value: fx.Node, user: fx.Node, why: str) -> UsageError:
     )
 
 
+def _check_carried(site: LoopSite, dims: dict[fx.Node, tuple[int, int]]) -> None:
+    """Rows must be followed to the end, and be one block: then they are the requests' own."""
+    nexts = cast("tuple[fx.Node, ...]", site.body.output_node().args[0])[: site.carries]
+    for carry, following in zip(site.inner, nexts, strict=False):
+        if dims.get(carry) != (0, 1) or dims.get(following) != (0, 1):
+            raise UsageError(
+                "requests at different steps cannot share a call: the rows of what the loop "
+                f"carries as {carry.name!r} cannot be followed through its body",
+                where=following.meta.get("source") or None,
+                advice="keep a row for each request in dimension 0, or build without "
+                "--step-batching",
+            )
+
+
 # --- the change ---------------------------------------------------------------------------------
 
 
@@ -247,6 +261,7 @@ class SpreadSteps(Pass):
         changed = False
         for site in loop_sites(program) if self.rows else ():
             flags = dependences(program, site)
+            _check_carried(site, row_dims(site.body, flags, self.rows))
             uses = [u for u in _uses(site.body, flags, self.rows) if not u.is_there]
             if uses:
                 _spread(program, site, uses)
