@@ -62,6 +62,7 @@ from partitioner.recording import (
 from partitioner.requirements import requirements_of
 from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
+from partitioner.step_batching import StepBuckets, check_step_sizes
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
 from partitioner.weights import Known, MappedBlobs
@@ -131,6 +132,7 @@ def build(
     batched: Sequence[str] | None = None,
     engine: str | Engine = "local",
     jobs: int | None = None,
+    step_batching: bool = False,
 ) -> BuildResult:
     """Build a bundle of a pipeline.
 
@@ -188,6 +190,8 @@ def build(
         engine: where segments are compiled: ``local`` or ``ray``; see
             ``docs/distributed-builds.md``. The bundle is the same.
         jobs: how many are compiled at a time at most; by default what there is room for.
+        step_batching: make buckets in which requests at different steps of the loop share calls;
+            see ``docs/scheduling.md``.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
@@ -241,8 +245,11 @@ def build(
         several=len(targets) > 1,
         backend_options=backend_options or {},
         defer_compile=defer_compile,
+        step_batching=step_batching,
     )
     sizes = check_sizes(batch)
+    if step_batching:
+        check_step_sizes(sizes)
     names = row_inputs(example_inputs, batched) if sizes else ()
     with (
         BundleWriter(output, overwrite=overwrite) as writer,
@@ -256,11 +263,21 @@ def build(
                 buckets = (Bucket(dict(example_inputs), captures, None),)
         # Each target by itself: what it gives does not depend on which others there are.
         known = {hardware.name: Known() for hardware in targets}
+        steps = {hardware.name: StepBuckets() for hardware in targets}
         members = (
             Member(
                 _label(hardware, bucket, settings, len(sizes)),
                 hardware.name if settings.several else "",
-                _add_member(settings, hardware, bucket, writer, phase, known[hardware.name], crew),
+                _add_member(
+                    settings,
+                    hardware,
+                    bucket,
+                    writer,
+                    phase,
+                    known[hardware.name],
+                    steps[hardware.name],
+                    crew,
+                ),
             )
             for hardware, bucket in itertools.product(targets, buckets)
         )
@@ -287,12 +304,14 @@ def _add_member(
     writer: BundleWriter,
     phase: Phases,
     known: Known,
+    steps: StepBuckets,
     crew: Crew,
 ) -> Generator[None, None, dict[str, Any]]:
     """Build for one target and batch; stops once, when its compilers run, for other members.
 
     Args:
         known: weights that the target's smaller buckets have written.
+        steps: the target's smaller buckets, where requests are to share steps.
 
     Returns:
         the report.
@@ -306,7 +325,7 @@ def _add_member(
             observers=settings.dump_for(phase.target),
             phase=phase,
             captures=bucket.captures,
-            **settings.prepare_with,
+            **settings.prepare_for(bucket.rows),
         )
         prepared = replace(prepared, rows=bucket.rows)
         check_stages(settings.backend_options, prepared.planned.plan)
@@ -397,6 +416,8 @@ def _add_member(
                 requirements=requirements_of(hardware, artifacts, writer.blob_path),
                 batch=bucket.batch,
             )
+            if settings.step_batching:
+                steps.check(manifest)
             full = attested(manifest, writer, settings.kinds, settings.source)
             writer.add_member(full, machine=next(iter(hardware.machine), ""))
     return {**report, "parity": errors}

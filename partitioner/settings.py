@@ -16,6 +16,7 @@ from partitioner.choices import capture_variants
 from partitioner.passes.pipeline import Observer, dump_to
 from partitioner.precision import Precision, allowed_error
 from partitioner.quality import QualityBudget
+from partitioner.step_batching import with_spread_steps
 from partitioner.targets import Target
 
 __all__ = ["Settings"]
@@ -54,11 +55,19 @@ class Settings:
     several: bool
     backend_options: BackendOptions
     defer_compile: bool
+    step_batching: bool = False
 
     @property
     def recorded_options(self) -> dict[str, Any]:
-        """What the manifest's options say of backends' compilers, if anything."""
-        return {"backend_options": self.backend_options} if self.backend_options else {}
+        """What the manifest's options say of backends' compilers and of steps, if anything."""
+        said = {"backend_options": self.backend_options} if self.backend_options else {}
+        return {**said, "step_batching": True} if self.step_batching else said
+
+    def prepare_for(self, rows: int) -> Mapping[str, Any]:
+        """Arguments of :func:`prepare` for a bucket of so many rows."""
+        if not self.step_batching:
+            return self.prepare_with
+        return {**self.prepare_with, "passes": with_spread_steps(self.prepare_with["passes"], rows)}
 
     @property
     def kinds(self) -> set[type]:

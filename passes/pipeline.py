@@ -47,6 +47,7 @@ PASSES: dict[str, str] = {
     "narrow-batch": "partitioner.passes.narrow_batch:NarrowBatch",
     "normalise": "partitioner.passes.normalise:Normalise",
     "rewrite-gathers": "partitioner.passes.rewrite_gathers:RewriteGathers",
+    "spread-steps": "partitioner.passes.spread_steps:SpreadSteps",
     "split-batch": "partitioner.passes.split_batch:SplitBatch",
     "store-weights": "partitioner.passes.store_weights:StoreWeights",
     "tabulate-steps": "partitioner.passes.tabulate_steps:TabulateSteps",

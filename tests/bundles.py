@@ -159,6 +159,7 @@ class Maker:
         outputs: Mapping[str, str],
         draws: Sequence[DrawGroup] = (),
         batch: Batch | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write the bundle; used inputs are the values of their own names."""
         for given in inputs:
@@ -185,6 +186,7 @@ class Maker:
             constants=self.constants,
             blobs=tuple(blob for _, blob in sorted(self._writer.blobs.items())),
             batch=batch,
+            options=dict(options or {}),
         )
         self._writer.commit(manifest)
         return self.path

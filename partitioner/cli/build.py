@@ -35,6 +35,11 @@ __all__ = ["command"]
     help="A schedule that callers may choose: --variant steps=5 --variant steps=20.",
 )
 @batch_option
+@click.option(
+    "--step-batching",
+    is_flag=True,
+    help="Let requests at different steps share calls, with --batch 1,4; see docs/scheduling.md.",
+)
 @click.option("--passes", help="A pass pipeline instead of the default one.")
 @click.option("--name", help="The bundle's label; the file's name by default.")
 @click.option("--version-label", default="0", show_default=True, help="The bundle's version label.")
@@ -140,6 +145,7 @@ def command(
             variants=variants,
             batch=given["batch"],
             batched=loaded.batched,
+            step_batching=given["step_batching"],
             name=given["name"] or loaded.name,
             version=given["version_label"],
             tune=given["tune"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,9 +15,26 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
-from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
+from partitioner.runtime.queueing import (
+    DEFAULT_QUEUE,
+    Job,
+    QueueOptions,
+    RequestQueue,
+    Share,
+    answer,
+)
 from partitioner.runtime.requests import Outputs
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
+from partitioner.runtime.scheduling.lanes import Lane
+from partitioner.runtime.scheduling.sharing import (
+    Abandoned,
+    Content,
+    Members,
+    joined_call,
+    own_outputs,
+    shared_key,
+)
+from partitioner.runtime.scheduling.stepping import Bodies, drive
 from partitioner.runtime.seeds import Seeds, seeds_of
 from partitioner.runtime.stats import MemoryStats, Stats, resident
 from partitioner.runtime.submitting import Submitting
@@ -29,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchedPipeline"]
 
 Array = np.ndarray[Any, Any]
+
+#: The key of requests that share steps: whatever else they are, their loop's body is the same.
+_STEPS = "steps"
 
 
 class BatchedPipeline(Submitting):
@@ -74,7 +95,13 @@ class BatchedPipeline(Submitting):
         except BaseException:
             self._close_buckets()
             raise
-        super().__init__(first.manifest.name, queue)
+        built = self.batch_sizes[0] == 1 and "step_batching" in first.manifest.options
+        self._steps = built and not first.takes_turns
+        if self._steps:
+            queue = replace(queue, max_wait=0.0)  # who comes later joins at the next step
+        super().__init__(
+            first.manifest.name, queue, rows=self.batch_sizes[-1], together=self._together
+        )
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
         self.variants, self.choice = first.variants, first.choice
@@ -134,10 +161,7 @@ class BatchedPipeline(Submitting):
     ) -> Outputs:
         with self._gate.request():
             given = merged(self.inputs, given or {}, inputs, noise)
-            options = {name for variant in self.variants for name in variant}
-            check_names(self.manifest.inputs, {n: v for n, v in given.items() if n not in options})
-            rowed = [s for s in self.manifest.inputs if s.name in self._batch.inputs]
-            rows = gather(rowed, given, seed)
+            rows = self._rows(given, seed)
             seeds = seeds_of(seed, rows.count)
             calls = list(parts(rows.count, self.batch_sizes))
             replaced = _replaced(noise, calls)
@@ -208,6 +232,69 @@ class BatchedPipeline(Submitting):
             f"({inputs}) -> ({outputs})>"
         )
 
+    # --- requests -------------------------------------------------------------------------------
+
+    def _rows(self, given: Mapping[str, Any], seed: Seeds) -> Rows:
+        options = {name for variant in self.variants for name in variant}
+        check_names(self.manifest.inputs, {n: v for n, v in given.items() if n not in options})
+        rowed = [s for s in self.manifest.inputs if s.name in self._batch.inputs]
+        return gather(rowed, given, seed)
+
+    def _share(
+        self, given: Mapping[str, Any], seed: Seeds, callback: Callback | None
+    ) -> Share | None:
+        rows = self._rows(given, seed)
+        if rows.count > self.batch_sizes[-1]:
+            return None
+        options, named = self._bucket(self.batch_sizes[0]).options_of(given)
+        rest = {name: value for name, value in named.items() if name not in self._batch.inputs}
+        content = Content(rows, {**options, **rest}, seeds_of(seed, rows.count), callback)
+        shared = [s for s in self.manifest.inputs if s.name not in self._batch.inputs]
+        key = shared_key(options, shared, rest, rows.arrays)
+        if self._steps and rows.count == 1:
+            return Share(_STEPS, 1, content)
+        return Share(key, rows.count, content)
+
+    def _together(self, jobs: Sequence[Job], queue: RequestQueue) -> None:
+        """Serve requests by one call; those that it fails are served again, each by itself."""
+        if jobs[0].share and jobs[0].share.key == _STEPS:
+            with self._gate.request():
+                self._share_steps(jobs, queue)
+            return
+        contents = [cast("Content", job.share.content) for job in jobs if job.share]
+        members = Members([(j.request, c.callback) for j, c in zip(jobs, contents, strict=True)])
+        given, seeds = joined_call(contents)
+        try:
+            outputs = self._ask(given, seed=seeds, callback=members.callback)
+        except Abandoned:
+            return
+        except Exception:
+            if len(jobs) == 1:
+                raise
+            # Whatever it is, it may be the fault of one of them.
+            for job in jobs:
+                if not job.request.done():
+                    answer(job)
+            return
+        start = 0
+        for job, content in zip(jobs, contents, strict=True):
+            if not job.request.done():
+                job.request.finish(own_outputs(outputs, self._batch, start, content.rows))
+            start += content.rows.count
+
+    def _share_steps(self, jobs: Sequence[Job], queue: RequestQueue) -> None:
+        """Serve requests, and those that come meanwhile, by steps that they share."""
+        one = self._bucket(1)
+
+        def joining(room: int) -> list[Lane]:
+            came = queue.join(_STEPS, room)
+            return [_lane(one, j) for j in came if j.request.set_running_or_notify_cancel()]
+
+        bodies = Bodies(self.batch_sizes, lambda size: self._bucket(size).body(one))
+        drive([_lane(one, job) for job in jobs], bodies, joining)
+
+    # --- buckets --------------------------------------------------------------------------------
+
     def _run(
         self,
         part: Part,
@@ -239,6 +326,17 @@ class BatchedPipeline(Submitting):
                 if bucket is None:
                     bucket = self._buckets[size] = self._loaders[size]()
         return bucket
+
+
+def _lane(one: Pipeline, job: Job) -> Lane:
+    assert job.share is not None
+    content = cast("Content", job.share.content)
+    given, (seed,) = joined_call([content])
+
+    def finish(outputs: dict[str, Array]) -> dict[str, Any]:
+        return join([(Part(0, 1, 1), _batch_of(one), outputs)], several=content.rows.several)
+
+    return Lane(job, lambda: one.stepped(given, seed), content.callback, finish)
 
 
 def _batch_of(bucket: Pipeline) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -20,6 +21,8 @@ from partitioner.runtime.lazy import Shelf
 from partitioner.runtime.loading import close_segments
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.runner import Run
+from partitioner.runtime.scheduling.lanes import SteppedRun
+from partitioner.runtime.scheduling.stepping import Body, body_of
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
 from partitioner.runtime.stats import Stats, memory_stats, segment_stats
 from partitioner.runtime.submitting import Submitting
@@ -172,6 +175,60 @@ class Pipeline(Submitting):
                 segment_stats(self.manifest, self._executables, self._tallies),
                 memory_stats(self.manifest, self._executables, self._schedules.arenas.taken),
             )
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether one request runs at a time, since not all segments are in memory at once."""
+        return self._shelf is not None
+
+    def options_of(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options of the variant that a call with ``given`` runs, and what else is given.
+
+        Raises:
+            InputError: there is no such variant.
+        """
+        chosen, rest = self._schedules.choose(given)
+        return dict(chosen.options), rest
+
+    def stepped(self, given: Mapping[str, Any], seed: Seeds) -> SteppedRun:
+        """A run whose loop the caller makes step by step, for requests that share its steps.
+
+        Args:
+            given, seed: as of a call.
+
+        Raises:
+            as a call.
+        """
+        chosen, given = self._schedules.choose(given)
+        values = self._start(chosen, given, seed, {})
+        arenas = self._schedules.arenas
+        arena = arenas.take()
+        release = partial(arenas.give_back, arena)
+        return SteppedRun(
+            self._executables,
+            chosen.scheduled,
+            values,
+            arena=arena,
+            release=release,
+            tallies=self._tallies,
+        )
+
+    def body(self, one: Pipeline) -> Body:
+        """The loop of a bucket, for requests that share its steps.
+
+        Args:
+            one: the bucket of one request.
+
+        Raises:
+            UsageError: requests cannot share its steps; says why.
+        """
+        return body_of(
+            one.manifest,
+            self.manifest,
+            self._schedules.constants,
+            self._executables,
+            self._tallies,
+        )
 
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from partitioner.errors import OverloadedError
 from partitioner.runtime.requests import Request
 
 __all__ = ["WINDOW", "Latency", "Recorder", "RequestStats"]
@@ -98,10 +99,15 @@ class Recorder:
             self._submitted.add(request)
         request.add_done_callback(lambda _: self._done(request))
 
-    def refuse(self) -> None:
-        """A request that was not taken."""
-        with self._lock:
-            self._ended["refused"] += 1
+    @contextmanager
+    def refusals(self) -> Generator[None]:
+        """A request is submitted; counted if it is not taken."""
+        try:
+            yield
+        except OverloadedError:
+            with self._lock:
+                self._ended["refused"] += 1
+            raise
 
     def stats(self) -> RequestStats:
         """The figures now."""

@@ -59,11 +59,15 @@ class Request(Future[Outputs]):
         if self._abandoned:
             raise CancelledError
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            allowed = self.deadline - self.submitted
-            raise DeadlineError(
-                f"the request was not done within {allowed:g} s",
-                advice="allow more time, or serve fewer requests at once",
-            )
+            raise self.overdue()
+
+    def overdue(self) -> DeadlineError:
+        """What a request is answered whose time is over; it has a deadline."""
+        assert self.deadline is not None
+        return DeadlineError(
+            f"the request was not done within {self.deadline - self.submitted:g} s",
+            advice="allow more time, or serve fewer requests at once",
+        )
 
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""

@@ -19,7 +19,7 @@ from partitioner.runtime.events import Callback, Carried, Observer, StepEvent
 from partitioner.runtime.schedule import CallStep, LoopStep, Ring, Scheduled, ScheduledStep
 from partitioner.runtime.tallies import Tallies, Tally
 
-__all__ = ["Run"]
+__all__ = ["Bound", "Run"]
 
 
 class Run:
@@ -60,7 +60,7 @@ class Run:
         #: backend puts it.
         self._places = {value: self._array(place) for value, place in scheduled.fixed.items()}
         self._loops = 0
-        self._bound: dict[str, _Bound] = {}
+        self._bound: dict[str, Bound] = {}
         self._counts: dict[str, int] = {}
         self._tallies = tallies
         self._spent: dict[str, Tally] = {}
@@ -78,9 +78,15 @@ class Run:
         """
         try:
             self._steps(self._scheduled.steps)
+            return self._outputs()
         finally:
-            if self._tallies is not None:
-                self._tallies.add(self._spent)
+            self._tell_tallies()
+
+    def _tell_tallies(self) -> None:
+        if self._tallies is not None:
+            self._tallies.add(self._spent)
+
+    def _outputs(self) -> dict[str, Array]:
         given: set[str] = set()
         outputs: dict[str, Array] = {}
         for name, value in self._scheduled.outputs.items():
@@ -111,7 +117,7 @@ class Run:
         bound = self._bound.get(step.segment)
         if bound is None:
             tally = self._spent.setdefault(step.segment, Tally())
-            bound = _Bound(self._executables[step.segment], tally)
+            bound = Bound(self._executables[step.segment], tally)
             # A segment that is loaded at its first use was loaded just now.
             self._clock = perf_counter()
             # Outside of loops a bound call would only keep arrays alive that are needed no more.
@@ -214,7 +220,7 @@ class Run:
         return place
 
 
-class _Bound:
+class Bound:
     """A bound call that knows what it is bound to, and binds only what has changed."""
 
     __slots__ = ("_inputs", "_outputs", "call", "tally")

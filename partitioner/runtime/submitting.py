@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-from partitioner.errors import OverloadedError
+from partitioner.errors import PartitionerError
 from partitioner.runtime.events import Callback
-from partitioner.runtime.queueing import QueueOptions, RequestQueue
+from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue, Share, Together
 from partitioner.runtime.recorder import Recorder
 from partitioner.runtime.requests import Outputs, Request
 from partitioner.runtime.seeds import Seeds
@@ -22,10 +22,14 @@ class Submitting:
     Args:
         name: of the pipeline, for messages.
         queue: how requests wait and are served.
+        rows: that requests that share a call have at most.
+        together: serves requests that share a call.
     """
 
-    def __init__(self, name: str, queue: QueueOptions) -> None:
-        self._queue = RequestQueue(name, queue)
+    def __init__(
+        self, name: str, queue: QueueOptions, *, rows: int = 1, together: Together | None = None
+    ) -> None:
+        self._queue = RequestQueue(name, queue, rows=rows, together=together)
         self._recorder = Recorder()
 
     def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
@@ -35,6 +39,16 @@ class Submitting:
         """A call that is not counted: a submitted request is, by what becomes of its future."""
         raise NotImplementedError
 
+    def _share(
+        self, given: Mapping[str, Any], seed: Seeds, callback: Callback | None
+    ) -> Share | None:
+        """What lets a request share a call; None where it is served by itself.
+
+        Raises:
+            InputError: its inputs are not what is declared.
+        """
+        return None
+
     def submit(
         self,
         given: Mapping[str, Any] | None = None,
@@ -43,13 +57,18 @@ class Submitting:
         seed: Seeds = None,
         callback: Callback | None = None,
         timeout: float | None = None,
+        client: Hashable = None,
         **inputs: Any,
     ) -> Request:
-        """Let a request wait for its turn; returns at once.
+        """Let a request wait for its turn; returns without waiting for it.
+
+        Where requests may share calls, inputs are checked, and pictures made tensors, here and now.
 
         Args:
             given, seed, callback, inputs: as of a call.
             timeout: seconds from now in which it must be done, its waiting included.
+            client: for whom it is: clients take turns. Of one client, and where none is named,
+                first come, first served.
 
         Returns:
             a future. ``cancel`` ends the request between steps. It raises what a call would, and
@@ -60,17 +79,34 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
-
-        def serve(request: Request) -> Outputs:
-            return self._ask(given, seed=seed, callback=request.callback(callback), **inputs)
-
-        try:
-            self._queue.put(request, serve)
-        except OverloadedError:
-            self._recorder.refuse()
-            raise
+        with self._recorder.refusals():
+            self._queue.check_room()
+            job = self._job(request, given, seed, callback, inputs)
+            if job is not None:
+                self._queue.put(job, client)
         self._recorder.watch(request)
         return request
+
+    def _job(
+        self,
+        request: Request,
+        given: Mapping[str, Any] | None,
+        seed: Seeds,
+        callback: Callback | None,
+        inputs: Mapping[str, Any],
+    ) -> Job | None:
+        """How a request is served; None where it is answered at once: its inputs are refused."""
+        whole = {**(given or {}), **inputs}
+        try:
+            share = None if set(given or {}) & set(inputs) else self._share(whole, seed, callback)
+        except PartitionerError as error:
+            request.set_exception(error)
+            return None
+
+        def alone(request: Request) -> Outputs:
+            return self._ask(given, seed=seed, callback=request.callback(callback), **inputs)
+
+        return Job(request, alone, share)
 
     async def run_async(
         self,
@@ -80,8 +116,11 @@ class Submitting:
         seed: Seeds = None,
         callback: Callback | None = None,
         timeout: float | None = None,
+        client: Hashable = None,
         **inputs: Any,
     ) -> Outputs:
         """As :meth:`submit`, awaited. Cancelling the task cancels the request."""
-        request = self.submit(given, seed=seed, callback=callback, timeout=timeout, **inputs)
+        request = self.submit(
+            given, seed=seed, callback=callback, timeout=timeout, client=client, **inputs
+        )
         return await asyncio.wrap_future(request)

@@ -73,6 +73,11 @@ class Schedules:
         """The options of each variant; empty where there is but one schedule."""
         return [dict(one.options) for one in self._all if one.options]
 
+    @property
+    def constants(self) -> dict[str, Array]:
+        """Those of the first schedule; what all schedules share is the same in each."""
+        return self._all[0].constants
+
     def choose(self, given: Mapping[str, Any]) -> tuple[Schedule, dict[str, Any]]:
         """The schedule that the options in ``given`` choose, and what else is given.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 
-from partitioner.errors import OverloadedError, UsageError
-from partitioner.runtime.queueing import QueueOptions, RequestQueue
+from partitioner.errors import DeadlineError, OverloadedError, UsageError
+from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue
 from partitioner.runtime.requests import Outputs, Request
 
 
@@ -23,12 +26,24 @@ class Held:
         return {}
 
 
+def put(
+    queue: RequestQueue,
+    serve: Callable[[Request], Outputs],
+    *,
+    timeout: float | None = None,
+    client: str = "",
+) -> Request:
+    request = Request(timeout)
+    queue.put(Job(request, serve), client)
+    return request
+
+
 def test_requests_are_served_in_order_and_all_of_them_before_closing_ends() -> None:
     queue, order, held = RequestQueue("pipe", QueueOptions()), list[int](), Held()
-    queue.put(Request(), held)
+    put(queue, held)
     requests = [Request() for _ in range(5)]
     for number, request in enumerate(requests):
-        queue.put(request, lambda _, number=number: order.append(number) or {"n": number})
+        queue.put(Job(request, lambda _, n=number: order.append(n) or {"n": n}))
     held.go.set()
     queue.close()
     assert list(range(5)) == order
@@ -37,12 +52,11 @@ def test_requests_are_served_in_order_and_all_of_them_before_closing_ends() -> N
 
 def test_more_requests_than_may_wait_are_refused() -> None:
     queue, held = RequestQueue("pipe", QueueOptions(limit=1)), Held()
-    queue.put(Request(), held)
+    put(queue, held)
     assert held.begun.wait(30)
-    waiting = Request()
-    queue.put(waiting, lambda _: {})
+    waiting = put(queue, lambda _: {})
     with pytest.raises(OverloadedError, match="1 requests wait for pipe already"):
-        queue.put(Request(), lambda _: {})
+        put(queue, lambda _: {})
     held.go.set()
     assert {} == waiting.result(30)
     queue.close()
@@ -54,9 +68,7 @@ def test_a_failure_is_its_requests_answer_and_no_others() -> None:
     def fail(request: Request) -> Outputs:
         raise ValueError("bad")
 
-    first, second = Request(), Request()
-    queue.put(first, fail)
-    queue.put(second, lambda _: {"y": 1})
+    first, second = put(queue, fail), put(queue, lambda _: {"y": 1})
     with pytest.raises(ValueError, match="bad"):
         first.result(30)
     assert {"y": 1} == second.result(30)
@@ -67,10 +79,67 @@ def test_a_closed_queue_takes_no_more() -> None:
     queue = RequestQueue("pipe", QueueOptions())
     queue.close()
     with pytest.raises(UsageError, match="closed"):
-        queue.put(Request(), lambda _: {})
+        put(queue, lambda _: {})
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"limit": 0}])
-def test_options_that_cannot_be_meant(bad: dict[str, int]) -> None:
+@pytest.mark.parametrize("bad", [{"workers": 0}, {"limit": 0}, {"max_wait": -1.0}])
+def test_options_that_cannot_be_meant(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         QueueOptions(**bad)
+
+
+def test_a_deadline_ends_the_waiting_though_all_workers_are_busy() -> None:
+    queue, held = RequestQueue("pipe", QueueOptions(limit=1)), Held()
+    put(queue, held)
+    assert held.begun.wait(30)
+    late = put(queue, lambda _: {}, timeout=0.01)
+    with pytest.raises(DeadlineError, match=r"within 0\.01 s"):
+        late.result(30)
+    assert 0 == queue.waiting
+    in_its_place = put(queue, lambda _: {"y": 1}, timeout=60)
+    held.go.set()
+    assert {"y": 1} == in_its_place.result(30)
+    queue.close()
+
+
+def test_a_cancelled_request_gives_its_place_free_at_once() -> None:
+    queue, held = RequestQueue("pipe", QueueOptions(limit=1)), Held()
+    put(queue, held)
+    assert held.begun.wait(30)
+    given_up = put(queue, lambda _: {})
+    assert (True, 0) == (given_up.cancel(), queue.waiting)
+    with pytest.raises(CancelledError):
+        given_up.result(0)
+    in_its_place = put(queue, lambda _: {"y": 1})
+    held.go.set()
+    assert {"y": 1} == in_its_place.result(30)
+    queue.close()
+
+
+def test_clients_take_turns() -> None:
+    queue, order, held = RequestQueue("pipe", QueueOptions()), list[str](), Held()
+    put(queue, held)
+    assert held.begun.wait(30)
+    for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
+        put(queue, lambda _, name=name: order.append(name) or {}, client=name[0])
+    held.go.set()
+    queue.close()
+    assert ["a1", "b1", "c1", "a2", "b2", "a3"] == order
+
+
+def test_several_workers_serve_at_once() -> None:
+    queue, meeting = RequestQueue("pipe", QueueOptions(workers=2)), threading.Barrier(2)
+    both = [put(queue, lambda _: {"n": meeting.wait(30)}) for _ in range(2)]
+    assert {0, 1} == {request.result(30)["n"] for request in both}
+    queue.close()
+
+
+def test_closing_serves_what_waits_with_a_deadline() -> None:
+    queue, held = RequestQueue("pipe", QueueOptions()), Held()
+    put(queue, held)
+    kept, late = put(queue, lambda _: {"y": 1}, timeout=60), put(queue, lambda _: {}, timeout=0.01)
+    with pytest.raises(DeadlineError):
+        late.result(30)
+    held.go.set()
+    queue.close()
+    assert {"y": 1} == kept.result(0)

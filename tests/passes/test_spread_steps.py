@@ -1,0 +1,117 @@
+"""Requests at different steps can share the body: each row is what it is at its own step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from partitioner.errors import UsageError
+from partitioner.interpreter import run_graph
+from partitioner.passes.dependence import LoopSite, loop_sites
+from partitioner.passes.pipeline import DEFAULT
+from partitioner.program import Program
+from tests.passes.models import WIDTH, Denoiser
+from tests.passes.running import after, captured, difference
+
+ROWS = 3
+
+
+class Guided(nn.Module):
+    """Guidance, tables of several shapes, noise; for any number of requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Linear(WIDTH, WIDTH)
+        self.denoiser = Denoiser().eval()
+
+    def forward(self, condition: Tensor, *, steps: int = 4, scale: float = 2.0) -> Tensor:
+        context = self.encoder(condition)
+        contexts = torch.cat([context, torch.zeros_like(context)])
+        x = torch.randn(condition.shape[0], 6, WIDTH)
+        for time in torch.linspace(1.0, 0.0, steps):
+            guided, free = self.denoiser(torch.cat([x, x]), time[None], contexts).chunk(2)
+            x = x + 0.1 * (free + scale * (guided - free)) + (0.1 * time) * torch.randn_like(x)
+        return x
+
+
+class Mixing(nn.Module):
+    """Multiplies by a matrix that each step has for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, *, steps: int = 4) -> Tensor:
+        turns = torch.randn(steps, WIDTH, WIDTH, generator=torch.Generator().manual_seed(0))
+        for step in range(steps):
+            x = self.inner(torch.tanh(x @ turns[step]))
+        return x
+
+
+def spread(pipeline: Any, rows: int = ROWS, **inputs: Any) -> tuple[Program, Program]:
+    program, _ = after(captured(pipeline, **inputs), DEFAULT)
+    return program, after(program, f"spread-steps{{rows={rows}}},eliminate-dead")[0]
+
+
+def steps_of(site: LoopSite, program: Program) -> list[list[Tensor]]:
+    """Inputs of the body at each trip, with other numbers in all that requests bring."""
+    generator = torch.Generator().manual_seed(1)
+    trips: list[list[Tensor]] = []
+    fixed = [torch.randn(n.meta["type"].shape, generator=generator) for n in site.inner]
+    for trip in range(site.trips):
+        values: list[Tensor] = []
+        for index, (inner, given) in enumerate(zip(site.inner, site.given, strict=True)):
+            moving = site.carries <= index < site.carries + site.slices
+            if moving and given.op == "get_attr":
+                values.append(program.constants[str(given.target)][trip])
+            elif moving or index < site.carries:
+                values.append(torch.randn(inner.meta["type"].shape, generator=generator))
+            else:
+                values.append(fixed[index])
+        trips.append(values)
+    return trips
+
+
+def test_a_run_as_ever_gives_what_it_gave() -> None:
+    program, changed = spread(Guided(), condition=torch.randn(ROWS, 5, WIDTH))
+    assert 0.0 == difference(program, changed)
+    (site,) = loop_sites(changed)
+    slices = site.inner[site.carries : site.carries + site.slices]
+    assert {0} == {node.meta["type"].shape[0] % ROWS for node in slices}
+
+
+def test_each_row_can_be_at_a_step_of_its_own() -> None:
+    _, changed = spread(Guided(), condition=torch.randn(ROWS, 5, WIDTH))
+    (site,) = loop_sites(changed)
+    name, trips = str(site.node.args[0]), steps_of(site, changed)
+    alone = [run_graph(changed, name, values)[0] for values in trips]
+    at = [3, 0, 2]
+    mixed: list[Tensor] = []
+    for column in zip(*trips, strict=True):
+        value = column[0].clone()
+        for row, trip in enumerate(at):
+            # Block after block, as guidance puts them.
+            value[row::ROWS] = column[trip][row::ROWS]
+        mixed.append(value)
+    (actual,) = run_graph(changed, name, mixed)
+    for row, trip in enumerate(at):
+        torch.testing.assert_close(alone[trip][row], actual[row])
+
+
+def test_the_bucket_of_one_request_is_given_the_same_values() -> None:
+    interfaces: list[list[int]] = []
+    for rows in (1, ROWS):
+        _, changed = spread(Guided(), rows, condition=torch.randn(rows, 5, WIDTH))
+        (site,) = loop_sites(changed)
+        interfaces.append([len(node.meta["type"].shape) for node in site.inner])
+    assert sorted(interfaces[0]) == sorted(interfaces[1])
+
+
+def test_a_matrix_of_the_step_is_refused() -> None:
+    with pytest.raises(UsageError, match="that takes one value for all rows") as caught:
+        spread(Mixing(), x=torch.randn(ROWS, WIDTH))
+    assert "test_spread_steps.py" in str(caught.value)
