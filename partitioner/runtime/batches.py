@@ -13,6 +13,7 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
+from partitioner.runtime.probes import Source
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
 from partitioner.runtime.seeds import Seeds, seeds_of
@@ -71,7 +72,7 @@ class BatchedPipeline(Submitting):
         except BaseException:
             self._close_buckets()
             raise
-        super().__init__(first.manifest.name, queue)
+        super().__init__(Source(first.manifest.name, first.digest), queue)
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
         self.variants, self.choice = first.variants, first.choice

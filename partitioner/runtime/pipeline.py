@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
@@ -15,6 +16,7 @@ from partitioner.artifacts.store.options import DEFAULT_OPTIONS, StoreOptions
 from partitioner.artifacts.store.sources import is_source
 from partitioner.backends.execution import DeviceOptions, Executable, Memory, Mode
 from partitioner.errors import IncompatibleBundleError, UsageError
+from partitioner.runtime import probes
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.code import refuse_code
 from partitioner.runtime.draws import draw_noise, draw_rows
@@ -176,7 +178,9 @@ class Pipeline(Submitting):
         choice: tuple[str, ...] = (),
         queue: QueueOptions = DEFAULT_QUEUE,
     ) -> None:
-        super().__init__(bundle.manifest.name, queue)
+        batch = bundle.manifest.batch
+        name = bundle.manifest.name if batch is None else f"{bundle.manifest.name} x {batch.rows}"
+        super().__init__(probes.Source(name, bundle.digest), queue)
         self.manifest: Manifest = bundle.manifest
         self.labels = dict(bundle.labels)
         self.choice = choice
@@ -226,11 +230,14 @@ class Pipeline(Submitting):
             BackendError: a segment failed; names it and its source lines.
             UsageError: the pipeline is closed.
         """
-        with self._gate.request():
+        with self._gate.request(), probes.call(self.source) as watch:
+            began = time.perf_counter_ns()
             chosen, given = self._schedules.choose(merged(self.inputs, given or {}, inputs, noise))
             replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
             values = self._start(chosen, given, seed, replaced)
-            return self._run(chosen, values, callback, observe)
+            if watch is not None:
+                watch.span("inputs", "inputs", began, time.perf_counter_ns())
+            return self._run(chosen, values, callback, observe, watch)
 
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.
@@ -272,6 +279,7 @@ class Pipeline(Submitting):
         values: Mapping[str, Array],
         callback: Callback | None,
         observe: Observer | None,
+        watch: probes.Watch | None,
     ) -> dict[str, Array]:
         arenas = self._schedules.arenas
         arena = arenas.take()
@@ -283,6 +291,7 @@ class Pipeline(Submitting):
                 arena=arena,
                 callback=callback,
                 observe=observe,
+                watch=watch,
             )
             return run.run()
         finally:

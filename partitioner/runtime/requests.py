@@ -65,6 +65,10 @@ class Request(Future[Outputs]):
                 advice="allow more time, or serve fewer requests at once",
             )
 
+    def why_failed(self) -> BaseException | None:
+        """Of a request that is done: the error that its caller gets; None where it has outputs."""
+        return CancelledError() if self.cancelled() else self.exception()
+
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""
 

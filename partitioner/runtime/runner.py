@@ -7,6 +7,7 @@ last run are bound anew: rows of tables, and values that take their places in tu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from partitioner.backends.execution import BoundCall, Executable
 from partitioner.errors import BackendError
 from partitioner.runtime.arena import Arena, Array
 from partitioner.runtime.events import Callback, Observer, StepEvent
+from partitioner.runtime.probes import Watch
 from partitioner.runtime.schedule import CallStep, LoopStep, Ring, Scheduled, ScheduledStep
 
 __all__ = ["Run"]
@@ -31,6 +33,7 @@ class Run:
         arena: at least as large as the schedule asks for, and of no other run; None for a new one.
         callback: called after each trip of a loop.
         observe: called after each call of a segment.
+        watch: told of segments, loops and steps.
 
     Raises:
         BackendError: no memory.
@@ -45,12 +48,14 @@ class Run:
         arena: Arena | None = None,
         callback: Callback | None = None,
         observe: Observer | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._executables = executables
         self._scheduled = scheduled
         self._env = dict(values)
         self._callback = callback
         self._observe = observe
+        self._watch = watch
         self._arrays = (arena or Arena(scheduled.buffers.arena)).arrays(scheduled)
         #: Value id -> where it is to be written now. What is missing is written wherever the
         #: backend puts it.
@@ -107,7 +112,11 @@ class Run:
             bound.read(index, env[name])
         for index, name in enumerate(step.outputs):
             bound.write(index, places.get(name))
+        watch = self._watch
+        began = time.perf_counter_ns() if watch is not None else 0
         arrays = bound.call.run()
+        if watch is not None:
+            watch.span("segment", step.segment, began, time.perf_counter_ns())
         for name, array in zip(step.outputs, arrays, strict=True):
             env[name] = array
         if self._observe is not None:
@@ -127,13 +136,20 @@ class Run:
         carried = [env[carry.init] for carry in loop.carries]
         gathered = [list[Array]() for _ in loop.gathered]
         rings = [self._ring(ring) for ring in loop.rings]
+        watch = self._watch
+        began = ended = time.perf_counter_ns() if watch is not None else 0
         self._loops += 1
         for trip in range(loop.trips):
             for value, turns in rings:
                 places[value] = turns[(loop.trips - 1 - trip) % len(turns)]
             carried = self._trip(loop, trip, carried, gathered)
+            if watch is not None:
+                last, ended = ended, time.perf_counter_ns()
+                watch.span("step", loop.name, last, ended, trip)
             if self._callback is not None:
                 self._callback(StepEvent(loop.name, trip, loop.trips))
+        if watch is not None:
+            watch.span("loop", loop.name, began, time.perf_counter_ns())
         self._loops -= 1
         if not self._loops:
             self._bound.clear()

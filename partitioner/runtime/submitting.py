@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from partitioner.errors import PartitionerError
+from partitioner.runtime import probes
 from partitioner.runtime.events import Callback
 from partitioner.runtime.queueing import QueueOptions, RequestQueue
 from partitioner.runtime.requests import Outputs, Request
@@ -18,12 +20,13 @@ class Submitting:
     """A pipeline whose calls can wait their turn in a queue.
 
     Args:
-        name: of the pipeline, for messages.
+        source: the pipeline, for probes and messages.
         queue: how requests wait and are served.
     """
 
-    def __init__(self, name: str, queue: QueueOptions) -> None:
-        self._queue = RequestQueue(name, queue)
+    def __init__(self, source: probes.Source, queue: QueueOptions) -> None:
+        self.source = source
+        self._queue = RequestQueue(source.name, queue)
 
     def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
         raise NotImplementedError
@@ -53,11 +56,17 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
+        number = probes.follow(request, self.source)
 
         def serve(request: Request) -> Outputs:
-            return self(given, seed=seed, callback=request.callback(callback), **inputs)
+            with probes.serving(number):
+                return self(given, seed=seed, callback=request.callback(callback), **inputs)
 
-        self._queue.put(request, serve)
+        try:
+            self._queue.put(request, serve)
+        except PartitionerError as error:
+            request.set_exception(error)  # so that probes know what became of it
+            raise
         return request
 
     async def run_async(
