@@ -9,8 +9,8 @@ import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option
-from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
+from partitioner.hostops import import_host_op
 
 __all__ = ["command"]
 
