@@ -32,7 +32,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) 
         raise OutputError(
             f"{target} cannot be written: {error.strerror or error}",
             where=str(target),
-            advice="give a path in a folder that exists and can be written to",
+            advice="choose a place that can be written and has room",
         ) from error
     finally:
         partial.unlink(missing_ok=True)

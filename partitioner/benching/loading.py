@@ -72,5 +72,11 @@ def _start(task: Task, cache: Path) -> Start:
             advice=f"run it without --starts, and see what it said:\n{said}",
         )
     document: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
-    memory = {name: Usage(**document.pop(name)) for name in ("imported", "loaded", "served")}
-    return Start(**document, **memory)
+    return Start(
+        imports=document["imports"],
+        load=document["load"],
+        first=document["first"],
+        imported=Usage(**document["imported"]),
+        loaded=Usage(**document["loaded"]),
+        served=Usage(**document["served"]),
+    )

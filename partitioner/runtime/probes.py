@@ -103,7 +103,7 @@ _lock = threading.Lock()
 _probes: tuple[Probe, ...] = ()
 _telling = False
 _numbers = itertools.count(1)
-_nobody: nullcontext[Watch | None] = nullcontext()
+_nobody: AbstractContextManager[Watch | None] = nullcontext()
 
 
 class _Serving(threading.local):
@@ -139,12 +139,11 @@ def follow(request: Request, source: Source) -> int:
     for probe in probes:
         probe.submitted(number, source, at)
 
-    def end(request: Request) -> None:
-        error = request.why_failed()
+    def answered(error: BaseException | None) -> None:
         for probe in probes:
             probe.answered(number, time.perf_counter_ns(), error)
 
-    request.add_done_callback(end)  # pyright: ignore[reportArgumentType] - it is this request
+    request.answered = answered
     return number
 
 

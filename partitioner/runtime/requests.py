@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -23,12 +24,16 @@ class Request(Future[Outputs]):
 
     Attributes:
         deadline: on the clock of ``time.monotonic``; None where there is none.
+        number: by which probes know it; 0 where there are none.
+        answered: tells probes what its caller gets; None where there are none.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__()
         self.submitted = time.monotonic()
         self.deadline = None if timeout is None else self.submitted + timeout
+        self.number = 0
+        self.answered: Callable[[BaseException | None], None] | None = None
         self._abandoned = False
 
     def cancel(self) -> bool:
@@ -42,7 +47,9 @@ class Request(Future[Outputs]):
             if self.done() and not self.cancelled():
                 return False
             self._abandoned = True
-        super().cancel()  # False where it runs: the runner sees that it was abandoned
+        # False where it runs: the runner sees that it was abandoned.
+        if super().cancel():
+            self._tell(CancelledError())
         return True
 
     def cancelled(self) -> bool:
@@ -65,9 +72,15 @@ class Request(Future[Outputs]):
                 advice="allow more time, or serve fewer requests at once",
             )
 
-    def why_failed(self) -> BaseException | None:
-        """Of a request that is done: the error that its caller gets; None where it has outputs."""
-        return CancelledError() if self.cancelled() else self.exception()
+    def set_result(self, result: Outputs) -> None:
+        """As of Future; probes know it before who waits for it."""
+        self._tell(None)
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As of Future; probes know it before who waits for it."""
+        self._tell(exception)
+        super().set_exception(exception)
 
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""
@@ -87,3 +100,8 @@ class Request(Future[Outputs]):
             self.set_exception(CancelledError())
         else:
             self.set_result(outputs)
+
+    def _tell(self, error: BaseException | None) -> None:
+        answered, self.answered = self.answered, None
+        if answered is not None:
+            answered(error)

@@ -56,10 +56,10 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
-        number = probes.follow(request, self.source)
+        request.number = probes.follow(request, self.source)
 
         def serve(request: Request) -> Outputs:
-            with probes.serving(number):
+            with probes.serving(request.number):
                 return self(given, seed=seed, callback=request.callback(callback), **inputs)
 
         try:
