@@ -20,12 +20,19 @@ from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from partitioner.runtime.requests import Request
-
-__all__ = ["Kind", "Probe", "Source", "Watch", "call", "follow", "serving", "watching"]
+__all__ = [
+    "Follower",
+    "Kind",
+    "Probe",
+    "Source",
+    "Watch",
+    "call",
+    "follow",
+    "serving",
+    "watching",
+]
 
 #: What a span is: checking inputs and drawing noise, a call of a segment, a loop, a trip of one.
 Kind = Literal["inputs", "segment", "loop", "step"]
@@ -126,40 +133,42 @@ def watching(probe: Probe) -> Generator[None]:
             _probes = tuple(one for one in _probes if one is not probe)
 
 
-def follow(request: Request, source: Source) -> int:
-    """Tell of a request that is submitted now, and of what becomes of it.
+class Follower:
+    """Tells probes what becomes of a request that was submitted, each of it once."""
 
-    Returns:
-        its number, for :func:`serving`; 0 where nobody wants to know.
-    """
-    probes = _registered()
-    if not probes:
-        return 0
-    number, at = next(_numbers), time.perf_counter_ns()
-    for probe in probes:
-        probe.submitted(number, source, at)
+    __slots__ = ("_probes", "number")
 
-    def answered(error: BaseException | None) -> None:
+    def __init__(self, probes: Sequence[Probe], source: Source) -> None:
+        self._probes = probes
+        self.number = next(_numbers)
+        at = time.perf_counter_ns()
         for probe in probes:
-            probe.answered(number, time.perf_counter_ns(), error)
+            probe.submitted(self.number, source, at)
 
-    request.answered = answered
-    return number
+    def begun(self) -> None:
+        """It waits no more."""
+        at = time.perf_counter_ns()
+        for probe in self._probes:
+            probe.begun(self.number, at)
+
+    def answered(self, error: BaseException | None) -> None:
+        """It is done."""
+        at = time.perf_counter_ns()
+        for probe in self._probes:
+            probe.answered(self.number, at, error)
+
+
+def follow(source: Source) -> Follower | None:
+    """A request is submitted now; None where nobody wants to know."""
+    probes = _registered()
+    return Follower(probes, source) if probes else None
 
 
 @contextmanager
-def serving(*requests: int) -> Generator[None]:
-    """Calls that this thread makes in the context serve these requests, which begin now.
-
-    Args:
-        requests: numbers that :func:`follow` gave; 0 is nobody's.
-    """
-    known = tuple(filter(None, requests))
-    at = time.perf_counter_ns() if known else 0
-    for probe in _probes if known else ():
-        for number in known:
-            probe.begun(number, at)
-    before, _serving.requests = _serving.requests, known
+def serving(*followers: Follower | None) -> Generator[None]:
+    """Calls that this thread makes in the context serve these requests."""
+    before = _serving.requests
+    _serving.requests = tuple(one.number for one in followers if one is not None)
     try:
         yield
     finally:

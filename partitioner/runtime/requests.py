@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from partitioner.errors import DeadlineError
 from partitioner.runtime.events import Callback, StepEvent
+from partitioner.runtime.probes import Follower
 
 __all__ = ["Outputs", "Request"]
 
@@ -24,16 +24,14 @@ class Request(Future[Outputs]):
 
     Attributes:
         deadline: on the clock of ``time.monotonic``; None where there is none.
-        number: by which probes know it; 0 where there are none.
-        answered: tells probes what its caller gets; None where there are none.
+        follower: tells probes what becomes of it; None where there are none.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__()
         self.submitted = time.monotonic()
         self.deadline = None if timeout is None else self.submitted + timeout
-        self.number = 0
-        self.answered: Callable[[BaseException | None], None] | None = None
+        self.follower: Follower | None = None
         self._abandoned = False
 
     def cancel(self) -> bool:
@@ -72,6 +70,13 @@ class Request(Future[Outputs]):
                 advice="allow more time, or serve fewer requests at once",
             )
 
+    def set_running_or_notify_cancel(self) -> bool:
+        """As of Future; probes know that it is begun."""
+        runs = super().set_running_or_notify_cancel()
+        if runs and self.follower is not None:
+            self.follower.begun()
+        return runs
+
     def set_result(self, result: Outputs) -> None:
         """As of Future; probes know it before who waits for it."""
         self._tell(None)
@@ -102,6 +107,6 @@ class Request(Future[Outputs]):
             self.set_result(outputs)
 
     def _tell(self, error: BaseException | None) -> None:
-        answered, self.answered = self.answered, None
-        if answered is not None:
-            answered(error)
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.answered(error)

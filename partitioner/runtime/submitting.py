@@ -56,10 +56,10 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
-        request.number = probes.follow(request, self.source)
+        request.follower = probes.follow(self.source)
 
         def serve(request: Request) -> Outputs:
-            with probes.serving(request.number):
+            with probes.serving(request.follower):
                 return self(given, seed=seed, callback=request.callback(callback), **inputs)
 
         try:
