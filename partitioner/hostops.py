@@ -10,6 +10,7 @@ group ``partitioner.host_ops``, or given to ``partitioner.load(..., host_ops=[..
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ import numpy as np
 from partitioner.errors import InputError, MissingDependencyError
 from partitioner.specs import TensorSpec
 
-__all__ = ["ENTRY_POINTS", "HostOp", "host_op", "recorder", "resolve_host_op"]
+__all__ = ["ENTRY_POINTS", "HostOp", "host_op", "import_host_op", "recorder", "resolve_host_op"]
 
 ENTRY_POINTS = "partitioner.host_ops"
 
@@ -136,6 +137,24 @@ def host_op(
         return HostOp(function, name=label, outputs=specs, requires=tuple(requires))
 
     return wrap
+
+
+def import_host_op(text: str) -> HostOp:
+    """The host op that a user names, as ``module:name``; so it may be imported.
+
+    Raises:
+        InputError: there is none.
+    """
+    module, _, name = text.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"host op {text}: {error}", advice="give MODULE:NAME") from error
+    if not isinstance(found, HostOp):
+        raise InputError(
+            f"{text} is no host op", advice="mark the function with @partitioner.host_op"
+        )
+    return found
 
 
 def resolve_host_op(name: str, given: Iterable[HostOp] = ()) -> HostOp:

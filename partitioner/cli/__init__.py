@@ -20,6 +20,8 @@ _VERBS = {
     "run": "Run a bundle on inputs.",
     "serve": "Serve a bundle over HTTP.",
     "verify": "Check a bundle's numbers on this machine.",
+    "bench": "Measure a bundle on this host.",
+    "trace": "Trace real requests of a bundle, for Perfetto.",
     "inspect": "Show what is in a bundle.",
     "diff": "Tell what differs between two plans or bundles.",
     "bisect": "Find the node that a bundle computes wrongly.",
@@ -78,6 +80,6 @@ def main() -> None:
     \b
     Exit codes: 0 done, 2 usage, 3 model file, 4 capture, 5 pass or program, 6 placement,
     7 compiler or backend, 8 parity, 9 damaged bundle, 10 incompatible bundle, 11 input,
-    12 output, 13 missing library, 20 store, 21 not in the store, 22 another writer was first,
-    23 signature, 130 interrupted, 1 anything else.
+    12 output, 13 missing library, 16 slower than allowed, 20 store, 21 not in the store,
+    22 another writer was first, 23 signature, 130 interrupted, 1 anything else.
     """

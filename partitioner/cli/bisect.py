@@ -11,9 +11,9 @@ import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
-from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option
 from partitioner.errors import UsageError
+from partitioner.hostops import import_host_op
 
 if TYPE_CHECKING:
     from partitioner.artifacts.bundle import Bundle

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 
 from partitioner.errors import OutputError
 from partitioner.pictureio import PICTURE_SUFFIXES, is_picture, picture_bytes
+from partitioner.wholefiles import write_whole
 
 __all__ = ["flat_outputs", "write_outputs", "write_text"]
 
@@ -51,7 +50,7 @@ def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
             return [_picture(*one) for one in _each(target, outputs)]
         flat = flat_outputs(outputs)
         if suffix == ".npz":
-            return [_whole(target, lambda file: np.savez(file, allow_pickle=False, **flat))]
+            return [write_whole(target, lambda file: np.savez(file, allow_pickle=False, **flat))]
         if suffix == "":
             return _directory(target, flat)
     except OSError as error:
@@ -73,14 +72,7 @@ def write_text(target: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        _whole(target, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise OutputError(
-            f"the file cannot be written: {error.strerror or error}",
-            where=str(target),
-            advice="choose a place that can be written and has room",
-        ) from error
+    write_whole(target, lambda file: file.write(text.encode()))
 
 
 def _each(target: Path, outputs: Mapping[str, Any]) -> Iterator[tuple[Path, Arrays]]:
@@ -100,21 +92,10 @@ def _row(array: Array, row: int, rows: int) -> Array:
     return array[row : row + 1] if array.shape[:1] == (rows,) else array
 
 
-def _whole(target: Path, write: Callable[[BinaryIO], Any]) -> Path:
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
 def _directory(target: Path, outputs: Arrays) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     return [
-        _whole(target / f"{name}.npy", lambda file, a=array: np.save(file, a))
+        write_whole(target / f"{name}.npy", lambda file, a=array: np.save(file, a))
         for name, array in outputs.items()
     ]
 
@@ -141,4 +122,4 @@ def _picture(target: Path, outputs: Arrays) -> Path:
             advice="write .npz instead",
         )
     content = picture_bytes(found, target.suffix.lower())
-    return _whole(target, lambda file: file.write(content))
+    return write_whole(target, lambda file: file.write(content))

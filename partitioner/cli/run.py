@@ -14,8 +14,9 @@ from partitioner.cli.models import member_option
 from partitioner.cli.outputs import flat_outputs, write_outputs
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import InputError
+from partitioner.hostops import import_host_op
 
-__all__ = ["command"]
+__all__ = ["command", "parse_inputs"]
 
 
 @click.command("run")
@@ -105,7 +106,7 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
     settings |= {"allow_executable": options["allow_executable"]}
     with load(bundle, host_ops=ops, **settings) as pipe:
         loaded = time.perf_counter()
-        inputs = {**_inputs(given), **_choice(options["chosen"], pipe.variants)}
+        inputs = {**parse_inputs(given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:
             outputs = pipe(
                 inputs,
@@ -126,17 +127,6 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
     emit(as_json, document, lambda: _text(document))
 
 
-def import_host_op(text: str) -> Any:
-    """The host op ``module:name``. The user names it, so it may be imported."""
-    import importlib
-
-    module, _, name = text.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--host-op {text}: {error}", advice="give MODULE:NAME") from error
-
-
 def _choice(chosen: tuple[str, ...], variants: list[dict[str, Any]]) -> dict[str, Any]:
     """Options that choose a variant, with the values' types as the bundle has them."""
     known = list(dict.fromkeys(name for variant in variants for name in variant))
@@ -153,7 +143,7 @@ def _choice(chosen: tuple[str, ...], variants: list[dict[str, Any]]) -> dict[str
     return choice
 
 
-def _inputs(texts: tuple[str, ...]) -> dict[str, Any]:
+def parse_inputs(texts: tuple[str, ...]) -> dict[str, Any]:
     """What is given by name; a name that is given again makes a list, an item for each request."""
     found: dict[str, Any] = {}
     several: dict[str, list[Any]] = {}

@@ -9,9 +9,9 @@ import click
 
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option, needs_torch
-from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import UsageError
+from partitioner.hostops import import_host_op
 
 __all__ = ["command"]
 

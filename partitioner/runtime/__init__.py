@@ -7,6 +7,7 @@ from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
 from partitioner.runtime.requests import Request
 from partitioner.runtime.stats import Stats
+from partitioner.runtime.traces import Trace, tracing
 
 __all__ = [
     "BatchedPipeline",
@@ -15,5 +16,7 @@ __all__ = [
     "Request",
     "Stats",
     "StepEvent",
+    "Trace",
     "load",
+    "tracing",
 ]

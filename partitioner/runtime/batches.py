@@ -15,6 +15,7 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
+from partitioner.runtime.probes import Source, serving
 from partitioner.runtime.queueing import (
     DEFAULT_QUEUE,
     Job,
@@ -100,7 +101,10 @@ class BatchedPipeline(Submitting):
         if self._steps:
             queue = replace(queue, max_wait=0.0)  # who comes later joins at the next step
         super().__init__(
-            first.manifest.name, queue, rows=self.batch_sizes[-1], together=self._together
+            Source(first.manifest.name, first.digest),
+            queue,
+            rows=self.batch_sizes[-1],
+            together=self._together,
         )
         self.digest = first.digest
         self.manifest: Manifest = first.manifest
@@ -265,7 +269,8 @@ class BatchedPipeline(Submitting):
         members = Members([(j.request, c.callback) for j, c in zip(jobs, contents, strict=True)])
         given, seeds = joined_call(contents)
         try:
-            outputs = self._ask(given, seed=seeds, callback=members.callback)
+            with serving(*(job.request.follower for job in jobs)):
+                outputs = self._ask(given, seed=seeds, callback=members.callback)
         except Abandoned:
             return
         except Exception:
@@ -336,7 +341,7 @@ def _lane(one: Pipeline, job: Job) -> Lane:
     def finish(outputs: dict[str, Array]) -> dict[str, Any]:
         return join([(Part(0, 1, 1), _batch_of(one), outputs)], several=content.rows.several)
 
-    return Lane(job, lambda: one.stepped(given, seed), content.callback, finish)
+    return Lane(job, one.source, lambda: one.stepped(given, seed), content.callback, finish)
 
 
 def _batch_of(bucket: Pipeline) -> Batch:

@@ -13,6 +13,7 @@ import numpy as np
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.execution import Executable
+from partitioner.runtime import probes
 from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
@@ -61,7 +62,9 @@ class Pipeline(Submitting):
         queue: QueueOptions = DEFAULT_QUEUE,
         shelf: Shelf | None = None,
     ) -> None:
-        super().__init__(bundle.manifest.name, queue)
+        batch = bundle.manifest.batch
+        name = bundle.manifest.name if batch is None else f"{bundle.manifest.name} x {batch.rows}"
+        super().__init__(probes.Source(name, bundle.digest), queue)
         self._tallies = Tallies()
         self._shelf = shelf
         self.manifest: Manifest = bundle.manifest
@@ -129,11 +132,14 @@ class Pipeline(Submitting):
         observe: Observer | None = None,
         **inputs: Any,
     ) -> dict[str, Array]:
-        with self._gate.request():
+        with self._gate.request(), probes.call(self.source) as watch:
+            began = time.perf_counter_ns()
             chosen, given = self._schedules.choose(merged(self.inputs, given or {}, inputs, noise))
             replaced = cast("Mapping[str, Array]", noise if isinstance(noise, Mapping) else {})
             values = self._start(chosen, given, seed, replaced)
-            return self._run(chosen, values, callback, observe, self._tallies)
+            if watch is not None:
+                watch.span("inputs", "inputs", began, time.perf_counter_ns())
+            return self._run(chosen, values, callback, observe, self._tallies, watch)
 
     def warmup(self, *, every: bool = False) -> float:
         """Run once, so that the first request does not pay for what happens once.
@@ -228,6 +234,7 @@ class Pipeline(Submitting):
             self._schedules.constants,
             self._executables,
             self._tallies,
+            self.source,
         )
 
     def close(self) -> None:
@@ -271,9 +278,10 @@ class Pipeline(Submitting):
         callback: Callback | None,
         observe: Observer | None,
         tallies: Tallies | None,
+        watch: probes.Watch | None = None,
     ) -> dict[str, Array]:
         with self._shelf.turn() if self._shelf else nullcontext():
-            return self._run_now(chosen, values, callback, observe, tallies)
+            return self._run_now(chosen, values, callback, observe, tallies, watch)
 
     def _run_now(
         self,
@@ -282,6 +290,7 @@ class Pipeline(Submitting):
         callback: Callback | None,
         observe: Observer | None,
         tallies: Tallies | None,
+        watch: probes.Watch | None,
     ) -> dict[str, Array]:
         arenas = self._schedules.arenas
         arena = arenas.take()
@@ -294,6 +303,7 @@ class Pipeline(Submitting):
                 callback=callback,
                 observe=observe,
                 tallies=tallies,
+                watch=watch,
             )
             return run.run()
         finally:

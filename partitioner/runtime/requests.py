@@ -8,6 +8,7 @@ from typing import Any
 
 from partitioner.errors import DeadlineError
 from partitioner.runtime.events import Callback, StepEvent
+from partitioner.runtime.probes import Follower
 
 __all__ = ["Outputs", "Request"]
 
@@ -23,12 +24,14 @@ class Request(Future[Outputs]):
 
     Attributes:
         deadline: on the clock of ``time.monotonic``; None where there is none.
+        follower: tells probes what becomes of it; None where there are none.
     """
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__()
         self.submitted = time.monotonic()
         self.deadline = None if timeout is None else self.submitted + timeout
+        self.follower: Follower | None = None
         self._abandoned = False
 
     def cancel(self) -> bool:
@@ -42,7 +45,9 @@ class Request(Future[Outputs]):
             if self.done() and not self.cancelled():
                 return False
             self._abandoned = True
-        super().cancel()  # False where it runs: the runner sees that it was abandoned
+        # False where it runs: the runner sees that it was abandoned.
+        if super().cancel():
+            self._tell(CancelledError())
         return True
 
     def cancelled(self) -> bool:
@@ -69,6 +74,23 @@ class Request(Future[Outputs]):
             advice="allow more time, or serve fewer requests at once",
         )
 
+    def set_running_or_notify_cancel(self) -> bool:
+        """As of Future; probes know that it is begun."""
+        runs = super().set_running_or_notify_cancel()
+        if runs and self.follower is not None:
+            self.follower.begun()
+        return runs
+
+    def set_result(self, result: Outputs) -> None:
+        """As of Future; probes know it before who waits for it."""
+        self._tell(None)
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As of Future; probes know it before who waits for it."""
+        self._tell(exception)
+        super().set_exception(exception)
+
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""
 
@@ -87,3 +109,8 @@ class Request(Future[Outputs]):
             self.set_exception(CancelledError())
         else:
             self.set_result(outputs)
+
+    def _tell(self, error: BaseException | None) -> None:
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.answered(error)

@@ -8,7 +8,7 @@ last run are bound anew: rows of tables, and values that take their places in tu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from partitioner.backends.execution import BoundCall, Executable
 from partitioner.errors import BackendError
 from partitioner.runtime.arena import Arena, Array
 from partitioner.runtime.events import Callback, Carried, Observer, StepEvent
+from partitioner.runtime.probes import Watch
 from partitioner.runtime.schedule import CallStep, LoopStep, Ring, Scheduled, ScheduledStep
 from partitioner.runtime.tallies import Tallies, Tally
 
@@ -34,6 +35,7 @@ class Run:
         callback: called after each trip of a loop.
         observe: called after each call of a segment.
         tallies: where calls and their seconds are counted, once the run is over.
+        watch: told of segments, loops and steps.
 
     Raises:
         BackendError: no memory.
@@ -49,12 +51,14 @@ class Run:
         callback: Callback | None = None,
         observe: Observer | None = None,
         tallies: Tallies | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._executables = executables
         self._scheduled = scheduled
         self._env = dict(values)
         self._callback = callback
         self._observe = observe
+        self._watch = watch
         self._arrays = (arena or Arena(scheduled.buffers.arena)).arrays(scheduled)
         #: Value id -> where it is to be written now. What is missing is written wherever the
         #: backend puts it.
@@ -128,7 +132,11 @@ class Run:
             bound.read(index, env[name])
         for index, name in enumerate(step.outputs):
             bound.write(index, places.get(name))
+        watch = self._watch
+        began = perf_counter_ns() if watch is not None else 0
         arrays = bound.call.run()
+        if watch is not None:
+            watch.span("segment", step.segment, began, perf_counter_ns())
         # One look at the clock a call, which may take half a microsecond: what led to this call,
         # since the one before, counts for it.
         now = perf_counter()
@@ -154,13 +162,20 @@ class Run:
         carried = [env[carry.init] for carry in loop.carries]
         gathered = [list[Array]() for _ in loop.gathered]
         rings = [self._ring(ring) for ring in loop.rings]
+        watch = self._watch
+        began = ended = perf_counter_ns() if watch is not None else 0
         self._loops += 1
         for trip in range(loop.trips):
             for value, turns in rings:
                 places[value] = turns[(loop.trips - 1 - trip) % len(turns)]
             carried = self._trip(loop, trip, carried, gathered)
+            if watch is not None:
+                last, ended = ended, perf_counter_ns()
+                watch.span("step", loop.name, last, ended, trip)
             if self._callback is not None:
                 self._tell(self._callback, loop, trip, carried)
+        if watch is not None:
+            watch.span("loop", loop.name, began, perf_counter_ns())
         self._loops -= 1
         if not self._loops:
             self._bound.clear()

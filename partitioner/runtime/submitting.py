@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from partitioner.errors import PartitionerError
+from partitioner.runtime import probes
 from partitioner.runtime.events import Callback
 from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue, Share, Together
 from partitioner.runtime.recorder import Recorder
@@ -20,17 +21,23 @@ class Submitting:
     """A pipeline whose calls can wait their turn in a queue.
 
     Args:
-        name: of the pipeline, for messages.
+        source: the pipeline, for probes and messages.
         queue: how requests wait and are served.
         rows: that requests that share a call have at most.
         together: serves requests that share a call.
     """
 
     def __init__(
-        self, name: str, queue: QueueOptions, *, rows: int = 1, together: Together | None = None
+        self,
+        source: probes.Source,
+        queue: QueueOptions,
+        *,
+        rows: int = 1,
+        together: Together | None = None,
     ) -> None:
-        self._queue = RequestQueue(name, queue, rows=rows, together=together)
+        self._queue = RequestQueue(source.name, queue, rows=rows, together=together)
         self._recorder = Recorder()
+        self.source = source
 
     def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
         raise NotImplementedError
@@ -79,11 +86,16 @@ class Submitting:
             UsageError: the pipeline is closed.
         """
         request = Request(timeout)
-        with self._recorder.refusals():
-            self._queue.check_room()
-            job = self._job(request, given, seed, callback, inputs)
-            if job is not None:
-                self._queue.put(job, client)
+        request.follower = probes.follow(self.source)
+        try:
+            with self._recorder.refusals():
+                self._queue.check_room()
+                job = self._job(request, given, seed, callback, inputs)
+                if job is not None:
+                    self._queue.put(job, client)
+        except PartitionerError as error:
+            request.set_exception(error)  # so that probes know what became of it
+            raise
         self._recorder.watch(request)
         return request
 
@@ -104,7 +116,8 @@ class Submitting:
             return None
 
         def alone(request: Request) -> Outputs:
-            return self._ask(given, seed=seed, callback=request.callback(callback), **inputs)
+            with probes.serving(request.follower):
+                return self._ask(given, seed=seed, callback=request.callback(callback), **inputs)
 
         return Job(request, alone, share)
 

@@ -11,6 +11,7 @@ import numpy as np
 from partitioner.backends.execution import Executable
 from partitioner.runtime.arena import Arena
 from partitioner.runtime.events import Callback, Carried, StepEvent
+from partitioner.runtime.probes import Source, Watch, call, serving
 from partitioner.runtime.queueing import Job
 from partitioner.runtime.requests import Outputs, Request
 from partitioner.runtime.runner import Run
@@ -58,12 +59,16 @@ class SteppedRun(Run):
             self._release = None
             self._tell_tallies()
 
-    def begin(self) -> None:
+    def begin(self, watch: Watch | None = None) -> None:
         """Run what comes before the loop.
+
+        Args:
+            watch: told of segments.
 
         Raises:
             BackendError: a segment failed.
         """
+        self._watch = watch
         steps = self._scheduled.steps
         at = next(i for i, step in enumerate(steps) if isinstance(step, LoopStep))
         found = steps[at]
@@ -76,12 +81,16 @@ class SteppedRun(Run):
         """What was there before the loop."""
         return self._env[name]
 
-    def end(self) -> dict[str, Array]:
+    def end(self, watch: Watch | None = None) -> dict[str, Array]:
         """Run what comes after the loop, with what ``carried`` holds now; gives the outputs.
+
+        Args:
+            watch: told of segments.
 
         Raises:
             BackendError: a segment failed.
         """
+        self._watch = watch
         for carry, array in zip(self.loop.carries, self.carried, strict=True):
             if carry.final is not None:
                 self._env[carry.final] = self._settled(carry.final, array)
@@ -96,6 +105,7 @@ class Lane:
 
     Args:
         job: whose request is marked as running.
+        source: of calls, for probes.
         start: makes the run.
         callback: of the request alone.
         finish: makes of the run's outputs what the request is answered.
@@ -106,6 +116,7 @@ class Lane:
     def __init__(
         self,
         job: Job,
+        source: Source,
         start: Callable[[], SteppedRun],
         callback: Callback | None,
         finish: Callable[[dict[str, Array]], Outputs],
@@ -114,10 +125,12 @@ class Lane:
         self.trip = 0
         self._callback = job.request.callback(callback)
         self._finish = finish
+        self._source = source
         try:
             self.request.check()
             self.run = start()
-            self.run.begin()
+            with serving(self.request.follower), call(source) as watch:
+                self.run.begin(watch)
         except BaseException as error:  # noqa: BLE001 - whatever ends a request is its answer
             self.fail(error)
 
@@ -143,7 +156,9 @@ class Lane:
             self._callback(event)
             if self.trip < loop.trips:
                 return
-            outputs = self._finish(run.end())
+            with serving(self.request.follower), call(self._source) as watch:
+                ended = run.end(watch)
+            outputs = self._finish(ended)
         except BaseException as error:  # noqa: BLE001 - whatever ends a request is its answer
             self.fail(error)
         else:

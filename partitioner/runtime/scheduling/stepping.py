@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from partitioner.backends.execution import Executable
 from partitioner.errors import UsageError
 from partitioner.plan import Plan
+from partitioner.runtime.probes import Source, Watch, call, serving
 from partitioner.runtime.runner import Bound
 from partitioner.runtime.scheduling.alignment import Aligned, Place, align
 from partitioner.runtime.scheduling.lanes import Lane
@@ -43,6 +44,7 @@ class Body:
         constants: value id -> array, of the bucket.
         executables: by segment.
         tallies: where calls and their seconds are counted.
+        source: of calls, for probes.
     """
 
     aligned: Aligned
@@ -50,6 +52,7 @@ class Body:
     constants: Mapping[str, Array]
     executables: Mapping[str, Executable]
     tallies: Tallies
+    source: Source
 
 
 def body_of(
@@ -58,13 +61,14 @@ def body_of(
     constants: Mapping[str, Array],
     executables: Mapping[str, Executable],
     tallies: Tallies,
+    source: Source,
 ) -> Body:
     """A bucket's body beside that of one request.
 
     Raises:
         UsageError: requests cannot share its steps; says why.
     """
-    return Body(check_steps(one, many), many.plan, constants, executables, tallies)
+    return Body(check_steps(one, many), many.plan, constants, executables, tallies, source)
 
 
 def check_steps(one: Manifest, many: Manifest) -> Aligned:
@@ -100,14 +104,14 @@ class SharedBody:
         self._aligned = body.aligned
         self._arrays: dict[str, Array] = {v: body.constants[v] for v in body.aligned.constants}
         self._calls: list[tuple[str, Bound]] = []
-        self._tallies = body.tallies
-        for call in body.aligned.body:
-            bound = Bound(body.executables[call.segment], Tally())
-            for index, value in enumerate(call.inputs):
+        self._tallies, self._source = body.tallies, body.source
+        for step in body.aligned.body:
+            bound = Bound(body.executables[step.segment], Tally())
+            for index, value in enumerate(step.inputs):
                 bound.read(index, self._array(body.plan, value))
-            for index, value in enumerate(call.outputs):
+            for index, value in enumerate(step.outputs):
                 bound.write(index, self._array(body.plan, value))
-            self._calls.append((call.segment, bound))
+            self._calls.append((step.segment, bound))
         #: Who stands in which row; rows in which nobody has stood yet hold what the first one had.
         self._lanes: list[Lane | None] = [None] * body.aligned.rows
         self._fresh = True
@@ -131,18 +135,22 @@ class SharedBody:
                 assert place.source is not None
                 self._put(place, row, lane.stepped.value(place.source)[lane.trip, ...])
         self._fresh = False
-        self._run()
+        with serving(*(lane.request.follower for lane in lanes)), call(self._source) as watch:
+            self._run(watch)
         for row, lane in places:
             pairs = zip(aligned.nexts, aligned.carries, lane.stepped.carried, strict=True)
             for value, place, array in pairs:
                 rows = _rows(self._arrays[value], place.axis, row, aligned.rows)
                 array[...] = rows.reshape(array.shape)
 
-    def _run(self) -> None:
+    def _run(self, watch: Watch | None) -> None:
         spent: dict[str, Tally] = {}
         clock = perf_counter()
         for segment, bound in self._calls:
+            began = perf_counter_ns() if watch is not None else 0
             bound.call.run()
+            if watch is not None:
+                watch.span("segment", segment, began, perf_counter_ns())
             now = perf_counter()
             tally = spent.setdefault(segment, Tally())
             tally.calls, tally.seconds = tally.calls + 1, tally.seconds + now - clock
