@@ -33,6 +33,7 @@ SHARED = (
     "partitioner.planning.segments",
     "partitioner.program",
     "partitioner.torchexport",
+    "partitioner.tuning.measuring",
     "partitioner.weights",
 )
 
