@@ -42,6 +42,7 @@ SHARED = (
     "partitioner.planning.segments",
     "partitioner.program",
     "partitioner.torchexport",
+    "partitioner.tuning.measuring",
     "partitioner.weights",
 )
 
