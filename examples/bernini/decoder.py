@@ -32,7 +32,11 @@ class Decoder(nn.Module):
         self.last = nn.Conv3d(width, PACKED_CHANNELS, 3, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
-        x = self.coarse(self.first(self.quantise(latent)))
+        return self.decode(self.quantise(latent))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """What follows the quantisation; same shapes."""
+        x = self.coarse(self.first(codes))
         # Cropped by one, so that the result has the odd-looking side the wavelet levels need.
         x = _double(x)[:, :, :-1, :-1, :-1]
         x = self.middle(x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import CLOUD_TOKENS, IMAGE_SIDE, PATCH_SIDE, REGISTERS, Config
+from .config import CLOUD_TOKENS, IMAGE_SIDE, REGISTERS, Config
 from .layers import MLP, CrossAttention, ResidualBlock, SelfAttention
 
 __all__ = ["CloudEncoder", "ImageEncoder", "VoxelEncoder", "build_encoder"]
@@ -22,14 +22,15 @@ def build_encoder(config: Config, condition: str) -> nn.Module:
 class ImageEncoder(nn.Module):
     """A vision transformer with register tokens (arXiv 2309.16588): L/14 at paper size.
 
-    Shapes: (B, 3, 224, 224) -> (B, 256, width), one token a patch of 14 x 14.
+    Shapes: (B, 3, 224, 224) -> (B, 256, width): one token a patch of 14 x 14; 64 for patches of 28 x 28.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         width = config.encoder_width
-        patches = (IMAGE_SIDE // PATCH_SIDE) ** 2
-        self.patches = nn.Conv2d(3, width, PATCH_SIDE, PATCH_SIDE)
+        side = config.patch_side
+        patches = (IMAGE_SIDE // side) ** 2
+        self.patches = nn.Conv2d(3, width, side, side)
         self.summary = nn.Parameter(torch.empty(1, 1, width))
         self.registers = nn.Parameter(torch.empty(1, REGISTERS, width))
         self.position = nn.Parameter(torch.empty(1, patches, width))

@@ -1,0 +1,1 @@
+"""Training of the example: shapes, pictures, the autoencoder, the diffusion, figures."""
