@@ -22,7 +22,8 @@ def build_encoder(config: Config, condition: str) -> nn.Module:
 class ImageEncoder(nn.Module):
     """A vision transformer with register tokens (arXiv 2309.16588): L/14 at paper size.
 
-    Shapes: (B, 3, 224, 224) -> (B, 256, width): one token a patch of 14 x 14; 64 for patches of 28 x 28.
+    Shapes: (B, 3, 224, 224) -> (B, 256, width): one token a patch of 14 x 14 (``small``: 64, of
+    28 x 28).
     """
 
     def __init__(self, config: Config) -> None:

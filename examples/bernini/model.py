@@ -1,7 +1,7 @@
 """What ``partition build examples/bernini/model.py`` takes.
 
-``--set`` names the arguments below (``size``, ``condition``, ``seed``) and those of the pipeline's
-``forward`` (``steps``, ``guidance_scale``).
+``--set`` names the arguments below (``size``, ``condition``, ``weights``, ``seed``) and those of
+the pipeline's ``forward`` (``steps``, ``guidance_scale``).
 """
 
 from __future__ import annotations
@@ -23,18 +23,25 @@ if _EXAMPLES not in sys.path:
 __all__ = ["example_inputs", "inputs", "pipeline"]
 
 
-def pipeline(size: str = "tiny", condition: str = "image", seed: int = 0) -> nn.Module:
-    """The pipeline with random weights.
+def pipeline(
+    size: str = "tiny", condition: str = "image", weights: str = "", seed: int = 0
+) -> nn.Module:
+    """The pipeline with trained weights where there are some, else with random ones.
 
     Args:
-        size: ``tiny``, ``base`` or ``paper``.
+        size: ``tiny``, ``small``, ``base`` or ``paper``.
         condition: ``image``, ``cloud`` or ``voxels``; also the name of the pipeline's input.
-        seed: of the weights.
+        weights: ``random``, or the path of a safetensors file; those that come with the example
+            (``small`` with ``image``) if it is not given.
+        seed: of random weights.
     """
     from bernini.config import SIZES
-    from bernini.weights import build
+    from bernini.weights import TRAINED, build, trained
 
-    return build(SIZES[size], condition, seed)
+    path = weights or TRAINED.get((size, condition), "random")
+    if path == "random":
+        return build(SIZES[size], condition, seed)
+    return trained(SIZES[size], condition, Path(path))
 
 
 def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Tensor]:

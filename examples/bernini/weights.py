@@ -1,8 +1,9 @@
-"""Random weights that keep a deep random network tame, the same for the same seed."""
+"""Trained weights from a file; random weights that keep a deep random network tame."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +13,12 @@ from .decoder import Decoder
 from .layers import ResidualBlock
 from .pipeline import PIPELINES, MeshPipeline
 
-__all__ = ["build", "without_weights"]
+__all__ = ["TRAINED", "build", "trained", "without_weights"]
+
+#: Where trained weights are, by size and condition. How they were made: ``trained/README.md``.
+TRAINED = {
+    ("small", "image"): Path(__file__).resolve().parent / "trained" / "small-image.safetensors"
+}
 
 # A trained decoder gives a smooth field of both signs; random convolutions give shreds of a mesh,
 # or none. So the decoder's residual branches and the wavelet details are made small.
@@ -39,6 +45,22 @@ def build(config: Config, condition: str, seed: int = 0) -> MeshPipeline:
                 setattr(module, name, nn.Parameter(storage, requires_grad=False))
         _tame(pipeline.decoder)
     return pipeline.eval()
+
+
+def trained(config: Config, condition: str, path: Path) -> MeshPipeline:
+    """A pipeline with weights from a safetensors file, in inference mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: the file is of another size or condition (torch names what differs).
+    """
+    from safetensors.torch import load_file
+
+    pipeline = without_weights(config, condition)
+    # Stored in half the bytes where that does no harm; computed in float32.
+    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    pipeline.load_state_dict(weights, assign=True)
+    return pipeline.requires_grad_(False).eval()
 
 
 def without_weights(config: Config, condition: str) -> MeshPipeline:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..wavelet import HIGH_PASS, LOW_PASS
+from bernini.wavelet import HIGH_PASS, LOW_PASS
 
 __all__ = ["Wavelet", "analysis_matrix", "pack"]
 

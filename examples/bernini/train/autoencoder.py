@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import LATENT_CHANNELS, PACKED_CHANNELS, Config
-from ..decoder import Decoder
-from ..layers import ResidualBlock, group_norm
+from bernini.config import LATENT_CHANNELS, PACKED_CHANNELS, Config
+from bernini.decoder import Decoder
+from bernini.layers import ResidualBlock, group_norm
 
 __all__ = ["LEVELS", "Autoencoder", "Encoder", "lattice"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..config import Config
-from ..denoiser import Denoiser
-from ..pipeline import PIPELINES, MeshPipeline
+from bernini.config import Config
+from bernini.denoiser import Denoiser
+from bernini.pipeline import PIPELINES, MeshPipeline
+
 from .autoencoder import Autoencoder
 
 __all__ = ["fill_decoder", "untrained"]

@@ -127,9 +127,7 @@ def bracket(rng: Draw) -> Solid:
     ]
     if rng.random() < 0.4:
         rib = rng.uniform(0.3, 0.6) * min(tall, deep)
-        wedge = difference(
-            box((0.06, rib, rib)), turned(moved(box((1, 2, 1)), (0, 2, 0)), 45, "x")
-        )
+        wedge = difference(box((0.06, rib, rib)), turned(moved(box((1, 2, 1)), (0, 2, 0)), 45, "x"))
         plates.append(moved(wedge, (0, -tall + rib + thick, -deep + rib + thick)))
     hole = rng.uniform(0.1, min(0.2, width * 0.45))
     y, z = rng.uniform(0.1, 0.4) * tall, rng.uniform(0.1, 0.4) * deep

@@ -109,9 +109,7 @@ def _shade(normals: Tensor) -> Tensor:
 def _camera(view: View) -> tuple[Tensor, Tensor]:
     """The eye, and axes as rows: right, up, towards the eye."""
     around, above = np.radians(view.azimuth), np.radians(view.elevation)
-    back = np.array(
-        [np.sin(around) * np.cos(above), np.sin(above), np.cos(around) * np.cos(above)]
-    )
+    back = np.array([np.sin(around) * np.cos(above), np.sin(above), np.cos(around) * np.cos(above)])
     right = np.array([np.cos(around), 0.0, -np.sin(around)])
     axes = np.stack([right, np.cross(back, right), back])
     return torch.from_numpy((back * _DISTANCE).astype(np.float32)), torch.from_numpy(

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Average", "Keeps", "Run", "device", "float_attention", "half_precision", "learning_rate"]
+__all__ = [
+    "Average",
+    "Keeps",
+    "Run",
+    "device",
+    "float_attention",
+    "half_precision",
+    "history_of",
+    "learning_rate",
+]
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 25
@@ -108,6 +117,11 @@ class Run:
         self.save()
 
 
+def history_of(path: Path) -> list[dict[str, float]]:
+    """What was logged up to a checkpoint."""
+    return torch.load(path, map_location="cpu", weights_only=True)["history"]
+
+
 class Average:
     """An exponential moving average of a module's parameters, with its memory growing at first."""
 
@@ -145,7 +159,7 @@ def half_precision() -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16)
 
 
-class float_attention(TorchFunctionMode):  # noqa: N801 - a context, as torch.autocast is
+class float_attention(TorchFunctionMode):
     """Attention in float32 within ``half_precision``: on a CPU its gradient takes half the time."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):

@@ -44,7 +44,9 @@ def box(half: Vector) -> Solid:
     """A box about the origin; ``half`` are half its sides."""
 
     def distance(p: Points) -> np.ndarray:
-        return _corner(*(np.abs(axis) - np.float32(size) for axis, size in zip(p, half)))
+        return _corner(
+            *(np.abs(axis) - np.float32(size) for axis, size in zip(p, half, strict=True))
+        )
 
     return distance
 
@@ -76,7 +78,9 @@ def torus(radius: float, thickness: float, axis: str = "y", squareness: float = 
 
 
 def moved(solid: Solid, by: Vector) -> Solid:
-    return lambda p: solid(tuple(axis - np.float32(shift) for axis, shift in zip(p, by)))
+    return lambda p: solid(
+        tuple(axis - np.float32(shift) for axis, shift in zip(p, by, strict=True))
+    )
 
 
 def turned(solid: Solid, degrees: float, axis: str = "y") -> Solid:

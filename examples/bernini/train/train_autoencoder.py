@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Config
-from ..wavelet import InverseWavelet
+from bernini.config import Config
+from bernini.wavelet import InverseWavelet
+
 from .analysis import Wavelet
 from .autoencoder import Autoencoder
 from .dataset import Dataset
@@ -78,7 +79,9 @@ def train_autoencoder(
     torch.manual_seed(settings.seed)
     coder = Coder(config, dataset)
     parts = [coder.model.encoder, coder.model.decoder]
-    optimiser = torch.optim.AdamW([{"params": list(p.parameters())} for p in parts], weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(
+        [{"params": list(p.parameters())} for p in parts], weight_decay=1e-3
+    )
     durations = (settings.encoder_steps, settings.steps)
     run = Run(path, {"model": coder.model, "optimiser": optimiser})
     run.restore()

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import IMAGE_SIDE, Config
-from ..pipeline import MeshPipeline
-from ..sampler import TRAIN_STEPS, cumulative_alphas
+from bernini.config import IMAGE_SIDE, Config
+from bernini.pipeline import MeshPipeline
+from bernini.sampler import TRAIN_STEPS, cumulative_alphas
+
 from .beginning import fill_decoder, untrained
 from .dataset import Dataset
 from .fields import to_distances

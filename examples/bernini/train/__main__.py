@@ -1,0 +1,125 @@
+"""Trains the small size of the example, from nothing to weights, figures and pictures.
+
+python examples/bernini/train all --folder build/training
+
+takes about two hours on 2 CPU cores, and uses a GPU if there is one. Each part can be run by itself
+(data, autoencoder, diffusion, export, evaluate) and goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+import torch
+
+from bernini.config import SIZES
+from bernini.pipeline import MeshPipeline
+from bernini.train.dataset import Dataset, Recipe, make_dataset
+from bernini.train.evaluate import evaluate, summary
+from bernini.train.export import export
+from bernini.train.plots import plot_curves
+from bernini.train.running import device, history_of
+from bernini.train.train_autoencoder import (
+    AutoencoderSettings,
+    Coder,
+    train_autoencoder,
+)
+from bernini.train.train_diffusion import DiffusionSettings, train_diffusion
+from bernini.weights import TRAINED, trained
+
+PARTS = ("data", "autoencoder", "diffusion", "export", "evaluate")
+SIZE, CONDITION = "small", "image"
+#: Shapes that the figures are of.
+HELD_OUT = 64
+#: Each checkpoint under the name of its run.
+CHECKPOINTS = {"autoencoder": "autoencoder.pt", "diffusion": "diffusion.pt"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    for part in PARTS if options.part == "all" else [options.part]:
+        print(f"-- {part}", flush=True)
+        {
+            "data": lambda: (_train_set(options), _check_set(options)),
+            "autoencoder": lambda: _coder(options),
+            "diffusion": lambda: _pipeline(options),
+            "export": lambda: _export(options),
+            "evaluate": lambda: _evaluate(options),
+        }[part]()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("--folder", type=Path, required=True, help="for data and checkpoints")
+    parser.add_argument("--out", type=Path, default=TRAINED[SIZE, CONDITION], help="weights file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="of torch; all CPUs by default")
+    parser.add_argument("--shapes", type=int, default=Recipe.count)
+    parser.add_argument("--autoencoder-steps", type=int, default=AutoencoderSettings.steps)
+    parser.add_argument("--encoder-steps", type=int, default=AutoencoderSettings.encoder_steps)
+    parser.add_argument("--diffusion-steps", type=int, default=DiffusionSettings.steps)
+    return parser
+
+
+def _train_set(options: argparse.Namespace) -> Dataset:
+    recipe = Recipe(options.shapes, seed=options.seed)
+    return make_dataset(options.folder / "train", recipe)
+
+
+def _check_set(options: argparse.Namespace) -> Dataset:
+    recipe = Recipe(HELD_OUT, seed=options.seed, split="check")
+    return make_dataset(options.folder / "check", recipe)
+
+
+def _coder(options: argparse.Namespace) -> Coder:
+    settings = AutoencoderSettings(
+        steps=options.autoencoder_steps, encoder_steps=options.encoder_steps, seed=options.seed
+    )
+    path = options.folder / CHECKPOINTS["autoencoder"]
+    return train_autoencoder(SIZES[SIZE], _train_set(options), _check_set(options), path, settings)
+
+
+def _pipeline(options: argparse.Namespace) -> MeshPipeline:
+    settings = DiffusionSettings(steps=options.diffusion_steps, seed=options.seed)
+    path = options.folder / CHECKPOINTS["diffusion"]
+    sets = _train_set(options), _check_set(options)
+    return train_diffusion(SIZES[SIZE], _coder(options), *sets, path, settings)
+
+
+def _export(options: argparse.Namespace) -> None:
+    pipeline = _pipeline(options)
+    runs = {name: history_of(options.folder / file) for name, file in CHECKPOINTS.items()}
+    facts = {f"{name}_steps": str(history[-1]["step"]) for name, history in runs.items()}
+    facts |= {"size": SIZE, "condition": CONDITION, "shapes": str(options.shapes)}
+    export(pipeline, options.out, facts)
+    plot_curves(options.out.with_name("losses.png"), runs)
+    print(f"{options.out}: {options.out.stat().st_size / 2**20:.1f} MiB")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    recipe = Recipe(HELD_OUT, seed=options.seed, split="held-out")
+    held_out = make_dataset(options.folder / "held-out", recipe)
+    pipeline = trained(SIZES[SIZE], CONDITION, options.out).to(device())
+    rows = evaluate(pipeline, _coder(options), _train_set(options), held_out)
+    figures = summary(rows)
+    report = {"figures": figures, "rows": [asdict(row) for row in rows]}
+    path = options.out.with_name("figures.json")
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report, indent=1))
+    os.replace(partial, path)
+    print("\n".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The training shape whose picture is most like a given one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dataset import Dataset
+
+__all__ = ["NearestPicture"]
+
+#: Pictures are compared at half their side, by the squared distance of their pixels.
+_SHRINK = 2
+_AT_ONCE = 500
+
+
+class NearestPicture:
+    """Looks a picture up among all views of all training shapes."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._fields = dataset.fields
+        self._views = dataset.pictures.shape[1]
+        starts = range(0, len(dataset.pictures), _AT_ONCE)
+        parts = [_features(dataset.pictures[s : s + _AT_ONCE]) for s in starts]
+        self._features = np.concatenate(parts)
+        self._lengths = np.square(self._features).sum(axis=1)
+
+    def field(self, picture: np.ndarray) -> np.ndarray:
+        """The field of the nearest picture's shape, in bytes.
+
+        Args:
+            picture: (112, 112, 3) uint8.
+        """
+        distances = self._lengths - 2 * self._features @ _features(picture[None, None])[0]
+        return self._fields[int(distances.argmin()) // self._views]
+
+
+def _features(pictures: np.ndarray) -> np.ndarray:
+    """(N, views, S, S, 3) uint8 -> (N * views, S / 2 * S / 2 * 3) float32."""
+    side = pictures.shape[2] // _SHRINK
+    blocks = pictures.reshape(-1, side, _SHRINK, side, _SHRINK, 3)
+    return (blocks.mean(axis=(2, 4), dtype=np.float32) / 255).reshape(len(blocks), -1)
