@@ -60,22 +60,26 @@ def check_quantize(quantize: str | None, budget: float | None, examples: int) ->
 
 
 def complete(
-    example_inputs: Mapping[str, Any], calibration: Sequence[Mapping[str, Any]]
+    example_inputs: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    what: str = "calibration inputs",
 ) -> list[dict[str, Any]]:
-    """The calibration inputs, each with what only the example inputs have.
+    """More examples, each with what only the example inputs have.
+
+    Args:
+        what: they are, for the message.
 
     Raises:
         ModelError: the tensors of one are not of the example's names, shapes and dtypes.
     """
     wanted = _form(example_inputs)
-    whole = [{**example_inputs, **one} for one in calibration]
+    whole = [{**example_inputs, **one} for one in examples]
     for one in whole:
         given = _form(one)
         different = sorted(n for n in {**wanted, **given} if wanted.get(n) != given.get(n))
         if different:
             raise ModelError(
-                f"calibration inputs differ from the example inputs in {different}, in name, "
-                "shape or dtype",
+                f"{what} differ from the example inputs in {different}, in name, shape or dtype",
                 advice="give each the form of example_inputs",
             )
     return whole

@@ -43,6 +43,8 @@ class LoadedModel:
         calibration_inputs: more examples, for quantisation.
         batched: the inputs that have a row for each request; None if the file does not say.
         file: what was loaded; None for a module without one.
+        quality: how good a result is beside the eager pipeline's, where the file says so.
+        quality_inputs: more examples, to measure that on.
     """
 
     pipeline: Any
@@ -54,6 +56,8 @@ class LoadedModel:
     calibration_inputs: tuple[dict[str, Any], ...] = ()
     batched: tuple[str, ...] | None = None
     file: Path | None = None
+    quality: Callable[..., float] | None = None
+    quality_inputs: tuple[dict[str, Any], ...] = ()
 
 
 def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
@@ -107,6 +111,14 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         stages = _mapping(module, "stages", settings, reference, optional=True)
         calibration = _examples(module, "calibration_inputs", settings, reference)
         batched = _names(module, "batched", reference)
+        quality = getattr(module, "quality", None)
+        if quality is not None and not callable(quality):
+            raise ModelError(
+                f"'quality' is a {type(quality).__name__}",
+                where=reference,
+                advice="make it a function quality(expected, actual) that gives a share",
+            )
+        quality_inputs = _examples(module, "quality_inputs", settings, reference)
     taken = _parameters(found) if factory else set[str]()
     for function in (getattr(module, "example_inputs", None), getattr(module, "inputs", None)):
         taken |= _parameters(function) if inspect.isfunction(function) else set()
@@ -114,7 +126,17 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
     _check_arguments(pipeline, example, options, taken, reference)
     file = None if module.__file__ is None else Path(module.__file__)
     return LoadedModel(
-        pipeline, example, inputs, stages, options, source.stem, calibration, batched, file
+        pipeline,
+        example,
+        inputs,
+        stages,
+        options,
+        source.stem,
+        calibration,
+        batched,
+        file,
+        quality,
+        quality_inputs,
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from partitioner.cli.common import emit, json_option
-from partitioner.cli.models import member_option
+from partitioner.cli.models import member_option, needs_torch
 from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
+from partitioner.errors import UsageError
 
 __all__ = ["command"]
 
@@ -26,6 +27,24 @@ __all__ = ["command"]
     metavar="MODULE:NAME",
     help="A host op that is not installed as a plugin.",
 )
+@click.option(
+    "--quality",
+    "model",
+    metavar="MODEL",
+    help="Measure the results by the metric of this model file, beside the eager pipeline's.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With --quality: what the bundle was built with.",
+)
+@click.option(
+    "--quality-budget",
+    metavar="SHARE",
+    help="With --quality: fail if the mean is less, such as 98.5%.",
+)
 @member_option
 @require_option
 @allow_option
@@ -36,7 +55,12 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
     The samples lie in the bundle, so neither the model nor torch is needed. Every blob is hashed
     first. Of a bundle for several targets all members are run that this host can run, or the one of
     --variant. Exit code 8 if a number differs, 9 if the bundle is damaged.
+
+    With --quality, the eager pipeline of MODEL is run, too, which needs torch, on the example
+    inputs and what the file has as `quality_inputs`; its `quality` measures each result.
     """
+    if options["model"] is None and (options["settings"] or options["quality_budget"]):
+        raise UsageError("--set and --quality-budget go with --quality", advice="name the model")
     from partitioner.runtime.verify import verify_bundle
 
     ops = [import_host_op(text) for text in options["host_ops"]]
@@ -49,7 +73,46 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
         require_signature=options["keys"],
         allow_executable=options["allow_executable"],
     )
-    emit(as_json, report.to_dict(), lambda: _text(report))
+    document, lines = report.to_dict(), []
+    if options["model"] is not None:
+        document["quality"] = _quality(bundle, ops, options)
+        lines = _quality_lines(document["quality"])
+    emit(as_json, document, lambda: "\n".join([_text(report), *lines]))
+
+
+def _quality(bundle: Path, ops: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The bundle's results by the model file's metric."""
+    try:
+        from partitioner.modelfile import load_model, parse_setting
+        from partitioner.quality import parse_share
+        from partitioner.quality_check import measure_bundle, metric_of, requests_of
+    except ImportError as error:
+        raise needs_torch(error, "measuring quality") from error
+    budget = options["quality_budget"]
+    least = None if budget is None else parse_share(budget)
+    loaded = load_model(options["model"], dict(parse_setting(s) for s in options["settings"]))
+    found = measure_bundle(
+        bundle,
+        loaded.pipeline,
+        requests_of(loaded),
+        metric_of(loaded),
+        options=loaded.options,
+        least=least,
+        threads=options["threads"],
+        memory=options["memory"],
+        host_ops=ops,
+        variant=options["wanted"],
+        require_signature=options["keys"],
+        allow_executable=options["allow_executable"],
+    )
+    return found.to_dict()
+
+
+def _quality_lines(quality: dict[str, Any]) -> list[str]:
+    count = len(quality["requests"])
+    of = f"{count} request{'s' if count > 1 else ''}"
+    figures = f"{quality['mean']:.2%} on average, {quality['least']:.2%} at least"
+    return [f"quality beside eager, {of}: {figures}"]
 
 
 def _text(report: Any) -> str:

@@ -1,0 +1,102 @@
+"""``partition verify --quality``: results by the model file's own metric."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from partitioner.errors import ModelError, UsageError
+from partitioner.quality import judge, parse_share
+from tests.cli.verbs import partition
+
+MODEL = """
+import numpy as np
+import torch
+
+linear = torch.nn.Linear(3, 3)
+torch.nn.init.eye_(linear.weight)
+torch.nn.init.zeros_(linear.bias)
+
+def pipeline(x, *, scale: float = 2.0):
+    return {"y": linear(x) * scale + torch.randn(1, 3)}
+
+example_inputs = {"x": torch.ones(1, 3)}
+quality_inputs = [{"x": torch.full((1, 3), 2.0)}, {"x": torch.zeros(1, 3)}]
+
+def quality(expected, actual):
+    error = np.abs(expected["y"] - actual["y"]).max()
+    return max(0.0, 1 - float(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("quality")
+    (path / "model.py").write_text(MODEL)
+    done = partition("build", "model.py", "--set", "scale=3", cwd=path)
+    assert 0 == done.returncode, done.stderr
+    return path
+
+
+def verify(folder: Path, *arguments: str):
+    return partition("verify", "model.bundle", *arguments, cwd=folder)
+
+
+def test_equal_results_have_full_quality(folder: Path) -> None:
+    given = ("--quality", "model.py", "--set", "scale=3", "--quality-budget", "99.9%")
+    done = verify(folder, *given, "--json")
+    assert 0 == done.returncode, done.stderr
+    found = json.loads(done.stdout)["quality"]
+    assert 3 == len(found["requests"])
+    assert 1.0 == pytest.approx(found["mean"], abs=1e-5)
+    assert "quality beside eager, 3 requests: 100.00% on average" in verify(folder, *given).stdout
+
+
+def test_too_little_quality_is_an_error(folder: Path) -> None:
+    # The eager pipeline is another one: scaled by 2.9, so off by 0.1, 0.2 and 0.
+    given = ("--quality", "model.py", "--set", "scale=2.9")
+    done = verify(folder, *given, "--json")
+    assert [0.9, 0.8, 1.0] == pytest.approx(json.loads(done.stdout)["quality"]["requests"])
+    done = verify(folder, *given, "--quality-budget", "95%")
+    assert 8 == done.returncode
+    assert "90.00% of the eager pipeline's quality, on average over 3 requests" in done.stderr
+
+
+def test_a_model_without_a_metric(folder: Path) -> None:
+    (folder / "bare.py").write_text(MODEL.replace("def quality", "def other"))
+    done = verify(folder, "--quality", "bare.py")
+    assert 3 == done.returncode
+    assert "has no 'quality'" in done.stderr
+
+
+def test_quality_inputs_have_the_form_of_the_example(folder: Path) -> None:
+    (folder / "wrong.py").write_text(MODEL.replace("torch.zeros(1, 3)", "torch.zeros(2, 3)"))
+    done = verify(folder, "--quality", "wrong.py", "--set", "scale=3")
+    assert 3 == done.returncode
+    assert "quality inputs differ from the example inputs in ['x']" in done.stderr
+
+
+def test_options_that_go_with_it(folder: Path) -> None:
+    assert 2 == verify(folder, "--quality-budget", "95%").returncode
+    assert 2 == verify(folder, "--set", "scale=3").returncode
+
+
+@pytest.mark.parametrize(("text", "share"), [("98.5%", 0.985), ("0.985", 0.985), (" 100 % ", 1.0)])
+def test_shares(text: str, share: float) -> None:
+    assert share == pytest.approx(parse_share(text))
+
+
+@pytest.mark.parametrize("text", ["98.5", "0", "-1%", "101%", "nan", "all", ""])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(UsageError, match="takes a share such as"):
+        parse_share(text)
+
+
+def test_metrics_that_fail() -> None:
+    with pytest.raises(ModelError, match="raised KeyError: 'y'"):
+        judge(lambda expected, actual: expected["y"], {}, {})
+    with pytest.raises(ModelError, match="gave 2"):
+        judge(lambda expected, actual: 2.0, {}, {})
+    assert 1.0 == judge(lambda expected, actual: 1 + 1e-9, {}, {})
