@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from partitioner import Image
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 # However this file is loaded, its neighbours are the package ``bernini``.
@@ -20,7 +21,7 @@ _EXAMPLES = str(Path(__file__).resolve().parents[1])
 if _EXAMPLES not in sys.path:
     sys.path.insert(0, _EXAMPLES)
 
-__all__ = ["example_inputs", "inputs", "pipeline"]
+__all__ = ["example_inputs", "inputs", "pipeline", "quality", "quality_inputs"]
 
 
 def pipeline(
@@ -45,11 +46,16 @@ def pipeline(
 
 
 def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Tensor]:
-    """One request with made-up content, the same every time."""
+    """One request, the same every time: a picture that trained weights have not seen, or made-up
+    content where weights are random.
+    """
     import torch
 
     from bernini.config import SIZES
+    from bernini.weights import TRAINED
 
+    if (size, condition) in TRAINED:
+        return {condition: _held_out(0)}
     shape = SIZES[size].input_shape(condition)
     content = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return {condition: (content > 0).float() if condition == "voxels" else content}
@@ -63,3 +69,29 @@ def inputs(condition: str = "image") -> dict[str, Image]:
         return {}
     half = (0.5, 0.5, 0.5)
     return {"image": Image(size=(IMAGE_SIDE, IMAGE_SIDE), mean=half, std=half)}
+
+
+def quality_inputs(size: str = "tiny", condition: str = "image") -> list[dict[str, Tensor]]:
+    """More pictures of the kind, to measure the quality on."""
+    from bernini.weights import TRAINED
+
+    if (size, condition) not in TRAINED:
+        return []
+    return [{condition: _held_out(index)} for index in range(1, 8)]
+
+
+def quality(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> float:
+    """Volumetric IoU of two meshes."""
+    from bernini.metrics import mesh_iou
+
+    first, second = ((mesh["vertices"], mesh["faces"]) for mesh in (expected, actual))
+    return mesh_iou(first, second)
+
+
+def _held_out(index: int) -> Tensor:
+    """The picture of a held-out shape: (1, 3, 224, 224)."""
+    from bernini.train.dataset import Recipe, make_shape
+    from bernini.train.train_diffusion import condition_of
+
+    _, _, pictures = make_shape(Recipe(views=1, split="held-out"), index)
+    return condition_of(pictures).cpu()
