@@ -26,7 +26,7 @@ import torch
 from torch import fx
 
 from partitioner.artifacts.bundle import Bundle
-from partitioner.artifacts.manifest import ConstantRef, Tolerance
+from partitioner.artifacts.manifest import ConstantRef, Manifest, Tolerance
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
@@ -47,6 +47,7 @@ from partitioner.planning.cuts import first_failing, ops_of
 from partitioner.planning.segments import Segment
 from partitioner.precision import allowed_error
 from partitioner.program import Program
+from partitioner.quality import Metric, QualityBudget
 from partitioner.recipes import read_recipe
 from partitioner.recompiling import Recompiler, WrongValue
 from partitioner.runtime.compare import Difference, compare_gists, gist_of
@@ -65,6 +66,7 @@ _OWN_OPTIONS = (
     "passes",
     "target",
     "accuracy_budget",
+    "quality_budget",
     "quantize",
     "placement",
     "backend_options",
@@ -130,6 +132,8 @@ def bisect_bundle(
     options: Mapping[str, Any] | None = None,
     host_ops: Iterable[HostOp] = (),
     calibration: Sequence[Mapping[str, Any]] = (),
+    quality: Metric | None = None,
+    quality_inputs: Sequence[Mapping[str, Any]] = (),
     target_files: Sequence[str | os.PathLike[str]] = (),
     seed: int = 0,
 ) -> Finding:
@@ -139,6 +143,7 @@ def bisect_bundle(
         pipeline, example_inputs, inputs, stages, options: those of the build.
         host_ops: host ops that are not installed.
         calibration: the build's, where it quantised.
+        quality, quality_inputs: the build's, where it had a quality budget.
         target_files: files of targets, if the build's was one of them.
         seed: of the noise, for a bundle without a parity sample.
 
@@ -150,8 +155,7 @@ def bisect_bundle(
     bundle.check()
     manifest = bundle.manifest
     sample = manifest.parity
-    given = manifest.options.get("accuracy_budget")
-    budget = given if isinstance(given, int | float) else None
+    budget = _budget_of(manifest, quality, quality_inputs)
     try:
         recipe = read_recipe(manifest.options.get("placement", {}))
         prepared = prepare(
@@ -179,7 +183,8 @@ def bisect_bundle(
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
     target, captured = prepared.target, prepared.captured.program
-    allowed = allowed_error(target, manifest.artifacts, budget=budget)
+    rounding = budget if isinstance(budget, float) else prepared.rounding
+    allowed = allowed_error(target, manifest.artifacts, budget=rounding)
     tolerance = sample.tolerance if sample else Tolerance(allowed, target.absolute)
     values = placeholder_values(captured, example_inputs, sample.seed if sample else seed)
     with (
@@ -188,6 +193,24 @@ def bisect_bundle(
     ):
         search = _Search(bundle, prepared, tolerance, values, writer, Path(name), tuple(host_ops))
         return search.run(pipeline, example_inputs)
+
+
+def _budget_of(
+    manifest: Manifest, quality: Metric | None, examples: Sequence[Mapping[str, Any]]
+) -> float | QualityBudget | None:
+    """The budget of compression that a bundle was built with."""
+    accuracy = manifest.options.get("accuracy_budget")
+    if isinstance(accuracy, int | float):
+        return float(accuracy)
+    least = manifest.options.get("quality_budget")
+    if not isinstance(least, int | float):
+        return None
+    if quality is None:
+        raise ModelError(
+            "the bundle was built with a quality budget, and the model has no 'quality'",
+            advice="give the model file that it was built from",
+        )
+    return QualityBudget(quality, tuple(examples), float(least))
 
 
 def _checking(example_inputs: Mapping[str, Any], seed: int) -> Observer:

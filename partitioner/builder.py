@@ -32,6 +32,7 @@ from partitioner.caching.parity import check_parity
 from partitioner.caching.parity_key import parity_key
 from partitioner.choices import check_variants
 from partitioner.compressing import check_quantize, complete, compress
+from partitioner.errors import UsageError
 from partitioner.frontend import (
     prepare,
     require_backends,
@@ -45,6 +46,7 @@ from partitioner.planning.overrides import Overrides
 from partitioner.precision import Precision, check_limits, hint_for
 from partitioner.provenance import attested
 from partitioner.provenance.source import source_file
+from partitioner.quality import QualityBudget
 from partitioner.recording import (
     check_labels,
     label_of,
@@ -107,6 +109,7 @@ def build(
     precision: Precision | None = None,
     tune: bool = False,
     accuracy_budget: float | None = None,
+    quality_budget: QualityBudget | None = None,
     quantize: str | None = None,
     calibration: Sequence[Mapping[str, Any]] = (),
     parity: bool = True,
@@ -152,6 +155,8 @@ def build(
             of by estimates. Measurements are kept in the host's cache directory.
         accuracy_budget: compress weights to 4 or 8 bits as far as outputs, and results of
             segments, differ by no more than this, relative, on the example inputs.
+        quality_budget: compress weights as far as results are good enough by the pipeline's own
+            metric, instead; parity then allows outputs what the compression is off by.
         quantize: ``int8`` to compute products in 8 bits where a backend can (``openvino``), within
             the accuracy budget; segments that break it keep more.
         calibration: more example inputs, for the ranges that quantisation finds.
@@ -187,7 +192,12 @@ def build(
         require_backends(hardware, deferred=defer_compile)
     check_options(backend_options or {}, targets)
     check_limits(accuracy_budget, tolerance)
-    check_quantize(quantize, accuracy_budget, len(calibration))
+    budget = quality_budget if accuracy_budget is None else float(accuracy_budget)
+    if quality_budget is not None and accuracy_budget is not None:
+        raise UsageError(
+            "an accuracy budget and a quality budget are given", advice="leave one of them out"
+        )
+    check_quantize(quantize, budget, len(calibration))
     label = name or label_of(module)
     check_labels(label, version)
     check_variants([dict(choice) for choice in variants] or [{}], example_inputs)
@@ -209,7 +219,7 @@ def build(
         label=label,
         version=version,
         tune=tune,
-        accuracy_budget=accuracy_budget,
+        budget=budget,
         quantize=quantize,
         calibration=complete(example_inputs, calibration),
         parity=parity,
@@ -289,12 +299,12 @@ def _add_member(
         if settings.tune:
             with phase("tune"):
                 prepared = tune_plan(prepared, settings.timeout_s, phase.tell)
-        if settings.accuracy_budget is not None:
+        if settings.budget is not None:
             with phase("compress"):
                 prepared = compress(
                     prepared,
                     example_inputs,
-                    settings.accuracy_budget,
+                    settings.budget,
                     quantize=settings.quantize,
                     calibration=bucket.filled(settings.calibration),
                     timeout_s=settings.timeout_s,
@@ -326,7 +336,7 @@ def _add_member(
         errors: dict[str, Any] = {}
         if settings.parity:
             with phase("parity"):
-                limit = settings.tolerance_on(hardware, artifacts)
+                limit = settings.tolerance_on(hardware, artifacts, prepared.rounding)
                 samples, errors = check_parity(
                     lambda: job.check(artifacts, limit),
                     lambda: parity_key(settings.module, bucket, job.prepared, artifacts, limit),
@@ -355,7 +365,7 @@ def _add_member(
                     "passes": prepared.passes,
                     "target": hardware.name,
                     "placement": prepared.recipe,
-                    "accuracy_budget": settings.accuracy_budget,
+                    **settings.recorded_budget,
                     **settings.recorded_options,
                     "quantize": settings.quantize,
                 },

@@ -1,18 +1,20 @@
-"""``--accuracy-budget`` and ``--quantize``: a pipeline with fewer bits, within a budget."""
+"""``--accuracy-budget``, ``--quality-budget`` and ``--quantize``: fewer bits, within a budget."""
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from partitioner.backends.base import CompileOptions
 from partitioner.capture.structure import named_tensors
-from partitioner.compression.search import Static, find_levels
+from partitioner.compression.search import Judge, Results, Static, find_levels, rounding_of
 from partitioner.compression.static import StaticProduct
 from partitioner.errors import CompileError, ModelError, UsageError
 from partitioner.frontend import PARITY_SEED, Prepared, example_request, replanned
@@ -20,6 +22,7 @@ from partitioner.placeholders import placeholder_values
 from partitioner.planning.segments import Segment
 from partitioner.precision import multiplies_in_8_bits
 from partitioner.program import Program
+from partitioner.quality import QualityBudget, judge
 from partitioner.reference import Recorder, record
 from partitioner.variants import trips_of, with_trips
 
@@ -32,10 +35,13 @@ QUANTIZE = ("int8",)
 _CALLS = 16
 
 
-def check_quantize(quantize: str | None, budget: float | None, examples: int) -> None:
+def check_quantize(
+    quantize: str | None, budget: float | QualityBudget | None, examples: int
+) -> None:
     """See that quantisation is asked for in a way that can be meant.
 
     Args:
+        budget: of accuracy or of quality.
         examples: how many inputs there are for calibration alone.
 
     Raises:
@@ -55,7 +61,8 @@ def check_quantize(quantize: str | None, budget: float | None, examples: int) ->
     if budget is None:
         raise UsageError(
             "quantising needs to know how far results may be off",
-            advice="add an accuracy budget: --quantize int8 --accuracy-budget 5e-2",
+            advice="add an accuracy budget: --quantize int8 --accuracy-budget 5e-2, or a "
+            "--quality-budget",
         )
 
 
@@ -92,7 +99,7 @@ def _form(example: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], torch.
 def compress(
     prepared: Prepared,
     example_inputs: Mapping[str, Any],
-    budget: float,
+    budget: float | QualityBudget,
     *,
     quantize: str | None = None,
     calibration: Sequence[Mapping[str, Any]] = (),
@@ -103,7 +110,8 @@ def compress(
     """The same pipeline with compressed weights, within an accuracy budget.
 
     Args:
-        budget: relative error that outputs, and results of segments, may have on the examples.
+        budget: relative error that outputs, and results of segments, may have on the examples; or
+            how good results have to be by the pipeline's own metric.
         quantize: ``int8`` to compute products in 8 bits, where a backend can.
         calibration: more examples, of the types of ``example_inputs``; the first is that itself.
         timeout_s, memory_bytes, log: for quantising one segment.
@@ -135,17 +143,44 @@ def compress(
     static: Static | None = None
     if quantize is not None:
         static = _quantised(prepared, first, records, timeout_s, memory_bytes, log)
-    captured, names = case.captured.program, _placeholders(first)
-    requests = [
+    limit, judged = (budget, None) if isinstance(budget, float) else (math.inf, _judge_of(budget))
+    if not isinstance(budget, float):
+        more = complete(example_inputs, budget.examples, "quality inputs")
+        examples = [example_inputs, *more]
+    requests = _requests(case.captured.program, examples, _placeholders(first))
+    found, trades = find_levels(
+        first, prepared.planned, records, requests, able.__contains__, limit, static, judged
+    )
+    # The bundle is compared with the eager pipeline on the first request.
+    rounding = limit if judged is None else rounding_of(first, found, requests[:1])
+    program = with_trips(found, trips_of(merged.program))
+    traded = replace(prepared, trades=tuple(trades), rounding=rounding)
+    return replanned(traded, replace(merged, program=program))
+
+
+def _requests(
+    captured: Program, examples: Sequence[Mapping[str, Any]], names: set[str]
+) -> list[dict[str, torch.Tensor]]:
+    """Values of the placeholders with these names, each example with noise of its own."""
+    return [
         {n: t for n, t in placeholder_values(captured, one, seed).items() if n in names}
         for seed, one in enumerate(examples, PARITY_SEED)
     ]
-    found, trades = find_levels(
-        first, prepared.planned, records, requests, able.__contains__, budget, static
-    )
-    program = with_trips(found, trips_of(merged.program))
-    traded = replace(prepared, trades=tuple(trades))
-    return replanned(traded, replace(merged, program=program))
+
+
+def _judge_of(budget: QualityBudget) -> Judge:
+    """Whether the mean of the metric over all requests is high enough."""
+
+    def judged(expected: Results, found: Results) -> bool:
+        pairs = zip(expected, found, strict=True)
+        values = [judge(budget.metric, _arrays(want), _arrays(got)) for want, got in pairs]
+        return sum(values) / len(values) >= budget.least
+
+    return judged
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[Any]]:
+    return {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
 
 
 def _quantised(

@@ -117,6 +117,7 @@ class Prepared:
         overrides: what the caller decided.
         merged: the program with what each variant has for itself.
         trades: what compression found, by segment.
+        rounding: how far outputs are off by it, relative, where a metric has judged them.
         tuned: what was measured, by piece of the plan that the estimates give.
         scale: the same as factors on the estimates.
         rows: requests that it serves at once.
@@ -131,6 +132,7 @@ class Prepared:
     overrides: Overrides
     merged: Merged
     trades: tuple[Trade, ...] = ()
+    rounding: float = 0.0
     tuned: tuple[Tuned, ...] = ()
     scale: Scale | None = None
     rows: int = 1

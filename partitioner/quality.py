@@ -15,8 +15,9 @@ from typing import Any
 import numpy.typing as npt
 
 from partitioner.errors import ModelError, UsageError
+from partitioner.modelfile import LoadedModel
 
-__all__ = ["Metric", "QualityBudget", "judge", "parse_share"]
+__all__ = ["Metric", "QualityBudget", "judge", "metric_of", "parse_share"]
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Mapping[str, Array], Mapping[str, Array]], float]
@@ -54,6 +55,21 @@ def parse_share(text: str, option: str = "--quality-budget") -> float:
     if not 0 < share <= 1:
         raise UsageError(f"{option} takes a share such as 98.5%, not {text!r}")
     return share
+
+
+def metric_of(loaded: LoadedModel) -> Metric:
+    """The metric of a model file.
+
+    Raises:
+        ModelError: it names none.
+    """
+    if loaded.quality is None:
+        raise ModelError(
+            "the model file has no 'quality' to measure by",
+            where=str(loaded.file or loaded.name),
+            advice="give it a function quality(expected, actual) that gives a share, 1 for equal",
+        )
+    return loaded.quality
 
 
 def judge(metric: Metric, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> float:

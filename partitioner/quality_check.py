@@ -16,12 +16,12 @@ from partitioner.capture import evaluation_mode
 from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves, named_tensors
 from partitioner.compressing import complete
-from partitioner.errors import ModelError, ParityError
+from partitioner.errors import ParityError
 from partitioner.frontend import PARITY_SEED
 from partitioner.modelfile import LoadedModel
 from partitioner.quality import Metric, judge
 
-__all__ = ["Measured", "measure_bundle", "metric_of", "requests_of"]
+__all__ = ["Measured", "measure_bundle", "requests_of"]
 
 Array = npt.NDArray[Any]
 
@@ -38,21 +38,6 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "least": min(self.values), "requests": list(self.values)}
-
-
-def metric_of(loaded: LoadedModel) -> Metric:
-    """The metric of a model file.
-
-    Raises:
-        ModelError: it names none.
-    """
-    if loaded.quality is None:
-        raise ModelError(
-            "the model file has no 'quality' to measure by",
-            where=str(loaded.file or loaded.name),
-            advice="give it a function quality(expected, actual) that gives a share, 1 for equal",
-        )
-    return loaded.quality
 
 
 def requests_of(loaded: LoadedModel) -> list[dict[str, Any]]:

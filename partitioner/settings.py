@@ -15,6 +15,7 @@ from partitioner.capture.stages import find_modules
 from partitioner.choices import capture_variants
 from partitioner.passes.pipeline import Observer, dump_to
 from partitioner.precision import Precision, allowed_error
+from partitioner.quality import QualityBudget
 from partitioner.targets import Target
 
 __all__ = ["Settings"]
@@ -27,6 +28,7 @@ class Settings:
     Attributes:
         prepare_with: arguments of :func:`prepare`.
         label: the name.
+        budget: relative error that compression may make, or quality that it has to leave.
         cache: what other builds have compiled; None for none.
         source: the file that made the module; None where there is none.
         several: whether there are several targets.
@@ -38,7 +40,7 @@ class Settings:
     label: str
     version: str
     tune: bool
-    accuracy_budget: float | None
+    budget: float | QualityBudget | None
     quantize: str | None
     calibration: Sequence[Mapping[str, Any]]
     parity: bool
@@ -67,11 +69,22 @@ class Settings:
     def precision(self) -> Precision | None:
         return self.prepare_with["precision"]
 
-    def tolerance_on(self, target: Target, artifacts: Mapping[str, Artifact]) -> Tolerance:
-        """How far results may be off: as asked for, else by the target and what rounds."""
-        allowed = allowed_error(
-            target, artifacts, precision=self.precision, budget=self.accuracy_budget
-        )
+    @property
+    def recorded_budget(self) -> dict[str, Any]:
+        """What the manifest's options say of the budget of compression."""
+        if isinstance(self.budget, QualityBudget):
+            return {"accuracy_budget": None, "quality_budget": self.budget.least}
+        return {"accuracy_budget": self.budget}
+
+    def tolerance_on(
+        self, target: Target, artifacts: Mapping[str, Artifact], rounding: float
+    ) -> Tolerance:
+        """How far results may be off: as asked for, else by the target and what rounds.
+
+        Args:
+            rounding: by compression.
+        """
+        allowed = allowed_error(target, artifacts, precision=self.precision, budget=rounding)
         return Tolerance(allowed if self.tolerance is None else self.tolerance, target.absolute)
 
     def dump_for(self, member: str) -> list[Observer]:

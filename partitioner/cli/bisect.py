@@ -80,6 +80,8 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
         stages={**loaded.stages, **stage_paths(given["stages"])},
         options=loaded.options,
         calibration=_calibration(opened, loaded),
+        quality=loaded.quality,
+        quality_inputs=loaded.quality_inputs,
         target_files=given["target_files"],
         host_ops=[import_host_op(text) for text in given["host_ops"]],
     )

@@ -60,6 +60,11 @@ __all__ = ["command"]
     help="Compress weights to 4 or 8 bits as far as results differ by less, relative: 1e-2.",
 )
 @click.option(
+    "--quality-budget",
+    metavar="SHARE",
+    help="Compress weights as far as results keep this share by the model's `quality`: 98.5%.",
+)
+@click.option(
     "--quantize",
     metavar="KIND",
     help="Compute products in 8 bits (int8) where a backend can, within the accuracy budget.",
@@ -126,6 +131,7 @@ def command(
             version=given["version_label"],
             tune=given["tune"],
             accuracy_budget=given["accuracy_budget"],
+            quality_budget=_quality_budget(given["quality_budget"], loaded),
             quantize=given["quantize"],
             calibration=loaded.calibration_inputs if given["quantize"] else (),
             parity=given["parity"],
@@ -142,6 +148,15 @@ def command(
         )
     document = {"path": str(result.path), "digest": result.digest, **result.report}
     emit(as_json, document, lambda: _text(document))
+
+
+def _quality_budget(text: str | None, loaded: Any) -> Any:
+    """The budget of ``--quality-budget``, by the metric of the model file."""
+    from partitioner.quality import QualityBudget, metric_of, parse_share
+
+    if text is None:
+        return None
+    return QualityBudget(metric_of(loaded), loaded.quality_inputs, parse_share(text))
 
 
 def _text(document: dict[str, Any]) -> str:

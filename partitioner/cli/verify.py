@@ -84,8 +84,8 @@ def _quality(bundle: Path, ops: list[Any], options: dict[str, Any]) -> dict[str,
     """The bundle's results by the model file's metric."""
     try:
         from partitioner.modelfile import load_model, parse_setting
-        from partitioner.quality import parse_share
-        from partitioner.quality_check import measure_bundle, metric_of, requests_of
+        from partitioner.quality import metric_of, parse_share
+        from partitioner.quality_check import measure_bundle, requests_of
     except ImportError as error:
         raise needs_torch(error, "measuring quality") from error
     budget = options["quality_budget"]

@@ -7,7 +7,9 @@
 3. The whole program is run at these levels. While an output differs by more, the segment with the
    largest error of its own goes up a level.
 
-Errors are relative: norm of the difference by norm of what is expected.
+Errors are relative: norm of the difference by norm of what is expected. Where results are judged by
+a metric instead, segments begin at the first level of their ladder, and go up while the metric says
+that the whole is not good enough.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch import fx
 from partitioner.artifacts.manifest import Tolerance
 from partitioner.compression.rewrite import LEVELS, STATIC, Level, compressed, weights_of
 from partitioner.compression.static import StaticProduct, merged
+from partitioner.errors import UsageError
 from partitioner.interpreter import run_program
 from partitioner.planning.plan import Planned
 from partitioner.planning.segments import Segment
@@ -32,9 +35,13 @@ from partitioner.program import Program, node_type
 from partitioner.reference import Recorder, run_reference
 from partitioner.runtime.compare import compare_gists, gist_of
 
-__all__ = ["Static", "Trade", "find_levels"]
+__all__ = ["Judge", "Results", "Static", "Trade", "find_levels", "rounding_of"]
 
 Array = npt.NDArray[Any]
+Results = Sequence[Mapping[str, torch.Tensor]]
+
+#: Whether what was found (second) will do for what is expected, of all requests.
+Judge = Callable[[Results, Results], bool]
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ def find_levels(
     can_compress: Callable[[str], bool],
     budget: float,
     static: Static | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Program, list[Trade]]:
     """Compress a program's weights as far as the budget allows.
 
@@ -88,13 +96,14 @@ def find_levels(
         requests: by placeholder of the program.
         can_compress: whether the backend of a name takes compressed weights.
         budget: relative error that outputs, and results of segments, may have.
+        judge: instead of the budget, which is then infinite.
         static: if products are to be in 8 bits on both sides where that is known, and no weight in
             less than 8 bits.
 
     Returns:
         the program, and what was found for each segment with weights.
     """
-    search = _Search(program, planned, records, can_compress, budget, static)
+    search = _Search(program, planned, records, can_compress, budget, static, judge)
     search.each()
     result = search.whole(requests)
     return result, search.trades(result)
@@ -111,7 +120,9 @@ class _Search:
         can_compress: Callable[[str], bool],
         budget: float,
         static: Static | None,
+        judge: Judge | None,
     ) -> None:
+        self._judge = judge or self._within_budget
         self._program, self._records, self._budget = program, records, budget
         self._segments = {
             name: segment
@@ -167,21 +178,13 @@ class _Search:
         )
 
     def whole(self, requests: Sequence[Mapping[str, torch.Tensor]]) -> Program:
-        """Raise levels until the outputs are within the budget."""
+        """Raise levels until the outputs will do."""
         expected = [run_program(self._program, request) for request in requests]
-        results = cast("tuple[fx.Node, ...]", self._program.main.output_node().args[0])
-        pairs = zip(self._program.outputs, results, strict=True)
-        exact = {name: None not in node_type(node).shape for name, node in pairs}
         while True:
             result = compressed(self._program, self._level_of(), self._products)
             if all(level == len(self._ladder) - 1 for level in self._levels.values()):
                 return result
-            found = (run_program(result, request) for request in requests)
-            if all(
-                self._holds(want[n], got[n], exact[n])
-                for want, got in zip(expected, found, strict=True)
-                for n in want
-            ):
+            if self._judge(expected, [run_program(result, request) for request in requests]):
                 return result
             worst = max(
                 (n for n in self._levels if self._ladder[self._levels[n]].name != "float"),
@@ -189,9 +192,8 @@ class _Search:
             )
             self._levels[worst] += 1
 
-    def _holds(self, expected: torch.Tensor, actual: torch.Tensor, exact: bool) -> bool:
-        want, got = (gist_of(t.detach().contiguous().numpy()) for t in (expected, actual))
-        return compare_gists(want, got, Tolerance(self._budget, 0.0), exact=exact).ok
+    def _within_budget(self, expected: Results, found: Results) -> bool:
+        return _within(self._program, expected, found, self._budget)
 
     def _level_of(self) -> Callable[[str], Level]:
         """The level of a constant: the finest of the segments that read it."""
@@ -240,6 +242,40 @@ def _bytes_of(result: Program, before: Program, name: str, level: Level) -> int:
         if key.startswith(f"{name}.int") and key not in before.constants
     ]
     return sum(made) or before.constants[name].nbytes
+
+
+def rounding_of(program: Program, smaller: Program, requests: Results) -> float:
+    """How far the outputs of a compressed program are off: the least power of 2, from a thousandth
+    on, that would do as a budget.
+
+    Raises:
+        UsageError: they are off by more than all there is.
+    """
+    expected, found = ([run_program(p, one) for one in requests] for p in (program, smaller))
+    for exponent in range(-10, 1):
+        if _within(program, expected, found, 2.0**exponent):
+            return 2.0**exponent
+    raise UsageError(
+        "the metric accepts results that have nothing in common with those of the eager pipeline",
+        advice="ask for more, or look at what 'quality' of the model file measures",
+    )
+
+
+def _within(program: Program, expected: Results, found: Results, budget: float) -> bool:
+    """Whether all outputs of all requests differ by no more than a budget."""
+    results = cast("tuple[fx.Node, ...]", program.main.output_node().args[0])
+    pairs = zip(program.outputs, results, strict=True)
+    exact = {name: None not in node_type(node).shape for name, node in pairs}
+    return all(
+        _holds(want[name], got[name], exact[name], budget)
+        for want, got in zip(expected, found, strict=True)
+        for name in want
+    )
+
+
+def _holds(expected: torch.Tensor, actual: torch.Tensor, exact: bool, budget: float) -> bool:
+    want, got = (gist_of(t.detach().contiguous().numpy()) for t in (expected, actual))
+    return compare_gists(want, got, Tolerance(budget, 0.0), exact=exact).ok
 
 
 def _relative(expected: Array, actual: Array) -> float:

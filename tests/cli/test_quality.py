@@ -100,3 +100,54 @@ def test_metrics_that_fail() -> None:
     with pytest.raises(ModelError, match="gave 2"):
         judge(lambda expected, actual: 2.0, {}, {})
     assert 1.0 == judge(lambda expected, actual: 1 + 1e-9, {}, {})
+
+
+# --- building within a budget -------------------------------------------------------------------
+
+STACK = """
+import numpy as np
+import torch
+
+class Stack(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = torch.nn.Sequential(
+            torch.nn.Linear(128, 256), torch.nn.GELU(), torch.nn.Linear(256, 128)
+        )
+
+    def forward(self, x):
+        return {"y": self.model(x)}
+
+pipeline = Stack
+example_inputs = {"x": torch.randn(5, 128, generator=torch.Generator().manual_seed(1))}
+quality_inputs = [{"x": torch.randn(5, 128, generator=torch.Generator().manual_seed(2))}]
+
+def quality(expected, actual):
+    want, got = expected["y"], actual["y"]
+    error = np.linalg.norm(want - got) / np.linalg.norm(want)
+    return max(0.0, 1 - float(error))
+"""
+
+
+@pytest.mark.parametrize(("least", "level"), [("60%", "int4"), ("97%", "int8")])
+def test_a_quality_budget_chooses_the_level(least: str, level: str, tmp_path: Path) -> None:
+    (tmp_path / "stack.py").write_text(STACK)
+    done = partition("build", "stack.py", "--quality-budget", least, "--json", cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    (trade,) = json.loads(done.stdout)["compression"]
+    assert level == trade["level"]
+    given = ("--quality", "stack.py", "--quality-budget", least)
+    done = partition("verify", "stack.bundle", *given, "--json", cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    assert json.loads(done.stdout)["quality"]["mean"] < 0.999
+    done = partition("bisect", "stack.bundle", "stack.py", cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_two_budgets_are_one_too_many(tmp_path: Path) -> None:
+    (tmp_path / "stack.py").write_text(STACK)
+    budgets = ("--quality-budget", "90%", "--accuracy-budget", "0.1")
+    done = partition("build", "stack.py", *budgets, cwd=tmp_path)
+    assert 2 == done.returncode
+    assert "leave one of them out" in done.stderr
