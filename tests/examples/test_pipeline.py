@@ -22,7 +22,12 @@ def run(seed, **inputs):
 
 @pytest.mark.parametrize(
     ("size", "encoder", "denoiser", "decoder"),
-    [("tiny", 0.10, 0.67, 0.13), ("base", 21.6, 97.4, 6.44), ("paper", 303.2, 956.5, 6.44)],
+    [
+        ("tiny", 0.10, 0.67, 0.13),
+        ("small", 0.91, 2.21, 0.45),
+        ("base", 21.6, 97.4, 6.44),
+        ("paper", 303.2, 956.5, 6.44),
+    ],
 )
 def test_parameter_counts(size, encoder, denoiser, decoder):
     pipeline = without_weights(SIZES[size], "image")
@@ -33,14 +38,14 @@ def test_parameter_counts(size, encoder, denoiser, decoder):
 
 @pytest.mark.parametrize(
     ("size", "latent", "low", "resolution"),
-    [("tiny", 6, 22, 64), ("base", 8, 30, 128), ("paper", 12, 46, 256)],
+    [("tiny", 6, 22, 64), ("small", 6, 22, 64), ("base", 8, 30, 128), ("paper", 12, 46, 256)],
 )
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_shapes(size, latent, low, resolution, condition):
     config = SIZES[size]
     pipeline = without_weights(config, condition).to("meta")
     features = pipeline.encoder(torch.empty(config.input_shape(condition), device="meta"))
-    tokens = {"image": 256, "cloud": 256, "voxels": 512}[condition]
+    tokens = {"image": 64 if size == "small" else 256, "cloud": 256, "voxels": 512}[condition]
     assert (1, tokens, config.encoder_width) == tuple(features.shape)
     sample = pipeline.sample(features, 1, 1.0)
     assert (1, 4, latent, latent, latent) == tuple(sample.shape)

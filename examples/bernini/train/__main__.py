@@ -25,6 +25,7 @@ from bernini.pipeline import MeshPipeline
 from bernini.train.dataset import Dataset, Recipe, make_dataset
 from bernini.train.evaluate import evaluate, summary
 from bernini.train.export import export
+from bernini.train.gallery import draw_gallery
 from bernini.train.plots import plot_curves
 from bernini.train.running import device, history_of
 from bernini.train.train_autoencoder import (
@@ -111,7 +112,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     recipe = Recipe(HELD_OUT, seed=options.seed, split="held-out")
     held_out = make_dataset(options.folder / "held-out", recipe)
     pipeline = trained(SIZES[SIZE], CONDITION, options.out).to(device())
-    rows = evaluate(pipeline, _coder(options), _train_set(options), held_out)
+    train = _train_set(options)
+    draw_gallery(options.out.with_name("gallery.png"), pipeline, train, held_out)
+    rows = evaluate(pipeline, _coder(options), train, held_out)
     figures = summary(rows)
     report = {"figures": figures, "rows": [asdict(row) for row in rows]}
     path = options.out.with_name("figures.json")

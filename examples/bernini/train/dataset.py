@@ -12,9 +12,10 @@ import numpy as np
 
 from .families import draw_shape
 from .fields import field_of, to_bytes, to_distances
-from .pictures import draw_picture, draw_view
+from .pictures import View, draw_picture, draw_view
+from .solids import Solid
 
-__all__ = ["PICTURE_SIDE", "Dataset", "Recipe", "make_dataset", "make_shape"]
+__all__ = ["PICTURE_SIDE", "Dataset", "Recipe", "first_chair", "make_dataset", "make_shape"]
 
 #: Shapes that share nothing: to measure the end with, to train on, to look at while training.
 _SPLITS = ("held-out", "train", "check")
@@ -51,12 +52,21 @@ class Dataset:
 
 def make_shape(recipe: Recipe, index: int) -> tuple[str, np.ndarray, np.ndarray]:
     """One shape: its family, its field in bytes and its pictures (views, 112, 112, 3)."""
-    rng = np.random.default_rng([recipe.seed, _SPLITS.index(recipe.split), index])
+    rng = _random(recipe, index)
     name, solid = draw_shape(rng)
     field = to_bytes(field_of(solid, recipe.resolution))
     seen = to_distances(field)
     views = [draw_picture(seen, draw_view(rng), PICTURE_SIDE) for _ in range(recipe.views)]
     return name, field, np.stack(views)
+
+
+def first_chair(recipe: Recipe) -> tuple[Solid, View]:
+    """The first chair of a recipe, and the view of its first picture."""
+    for rng in (_random(recipe, index) for index in range(recipe.count)):
+        name, solid = draw_shape(rng)
+        if name == "chair":
+            return solid, draw_view(rng)
+    raise ValueError(f"there is no chair among {recipe.count} shapes")
 
 
 def make_dataset(folder: Path, recipe: Recipe) -> Dataset:
@@ -91,6 +101,10 @@ def _fill(folder: Path, recipe: Recipe, done: Path) -> None:
     partial = done.with_suffix(".partial")
     partial.write_text(json.dumps({"recipe": asdict(recipe), "names": names}))
     os.replace(partial, done)
+
+
+def _random(recipe: Recipe, index: int) -> np.random.Generator:
+    return np.random.default_rng([recipe.seed, _SPLITS.index(recipe.split), index])
 
 
 def _array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

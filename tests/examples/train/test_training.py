@@ -5,14 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bernini.config import SIZES
 from bernini.metrics import field_iou
 from bernini.train.autoencoder import LEVELS, Autoencoder, lattice
 from bernini.train.beginning import fill_decoder, untrained
-from bernini.train.dataset import Recipe, make_dataset
+from bernini.train.dataset import PICTURE_SIDE, Recipe, make_dataset
 from bernini.train.evaluate import evaluate, summary
 from bernini.train.export import export
+from bernini.train.gallery import draw_gallery
 from bernini.train.plots import plot_curves
 from bernini.train.running import Average, Run, history_of, learning_rate
 from bernini.train.train_autoencoder import AutoencoderSettings, iou, train_autoencoder
@@ -151,6 +153,12 @@ def test_figures(runs, data):
     assert 3 == figures["shapes"]
     assert 0.0 == figures["beats_nearest_chamfer"]
     assert 1.0 == figures["iou_nearest_mean"]
+
+
+def test_gallery(runs, data, tmp_path):
+    draw_gallery(tmp_path / "gallery.png", runs[1], data, data, count=2, steps=1)
+    with Image.open(tmp_path / "gallery.png") as picture:
+        assert (2 * PICTURE_SIDE, 4 * PICTURE_SIDE) == picture.size
 
 
 def test_curves(tmp_path):
