@@ -19,7 +19,8 @@ help:  ## Show this help.
 
 demo: $(VENV)/.demo  ## Build the Bernini example for the CPU, run it on a picture: a mesh and its picture.
 	mkdir -p $(DEMO)
-	$(VENV)/bin/partition build examples/bernini/model.py --target cpu -o $(DEMO)/bernini.bundle --overwrite
+	$(VENV)/bin/partition build examples/bernini/model.py --set size=small --target cpu \
+		-o $(DEMO)/bernini.bundle --overwrite
 	$(PY) examples/bernini/demo.py --bundle $(DEMO)/bernini.bundle \
 		--image examples/bernini/assets/chair.png --seed 7 --out $(DEMO)
 	@echo "made $(DEMO)/mesh.glb and $(DEMO)/mesh.png"

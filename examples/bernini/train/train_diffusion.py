@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def train_diffusion(
     settings: DiffusionSettings,
 ) -> MeshPipeline:
     """Train, or go on with the checkpoint at ``path``, and give the whole pipeline, averaged."""
-    latents = encode_all(coder, dataset)
+    latents = encode_all(coder, dataset, path.with_name("latents.pt"))
     scale = latents.square().mean(dim=(0, 2, 3, 4)).sqrt()
     latents = latents / scale[:, None, None, None]
     pipeline = untrained(config, "image", settings.seed).to(device())
@@ -95,6 +97,8 @@ def train_diffusion(
 
     run.go(settings.steps, train, check, check_every=500)
     pipeline.load_state_dict(average.values)
+    # The decoder may have been trained on since the run began.
+    fill_decoder(pipeline, coder.model, scale)
     return pipeline.eval()
 
 
@@ -113,11 +117,32 @@ def vary(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @torch.inference_mode()
-def encode_all(coder: Coder, dataset: Dataset) -> Tensor:
-    """The latents of all shapes: (N, 4, n, n, n)."""
+def encode_all(coder: Coder, dataset: Dataset, path: Path) -> Tensor:
+    """The latents of all shapes, (N, 4, n, n, n), kept at ``path`` for as long as the encoder and
+    the number of shapes are the same.
+    """
+    key = [hash_of(coder.model.encoder), len(dataset.fields)]
+    if path.exists():
+        kept = torch.load(path, map_location=device(), weights_only=True)
+        if kept["key"] == key:
+            return kept["latents"]
     starts = range(0, len(dataset.fields), _ENCODED_AT_ONCE)
-    chunks = [dataset.fields[start : start + _ENCODED_AT_ONCE] for start in starts]
-    return torch.cat([coder.encode(torch.from_numpy(to_distances(c)).to(device())) for c in chunks])
+    chunks = (dataset.fields[start : start + _ENCODED_AT_ONCE] for start in starts)
+    latents = torch.cat(
+        [coder.encode(torch.from_numpy(to_distances(chunk)).to(device())) for chunk in chunks]
+    )
+    partial = path.with_suffix(".partial")
+    torch.save({"key": key, "latents": latents}, partial)
+    os.replace(partial, path)
+    return latents
+
+
+def hash_of(module: torch.nn.Module) -> str:
+    """Of a module's parameters."""
+    found = hashlib.sha256()
+    for parameter in module.parameters():
+        found.update(parameter.detach().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 @torch.inference_mode()
