@@ -143,8 +143,10 @@ def compress(
     static: Static | None = None
     if quantize is not None:
         static = _quantised(prepared, first, records, timeout_s, memory_bytes, log)
-    limit, judged = (budget, None) if isinstance(budget, float) else (math.inf, _judge_of(budget))
-    if not isinstance(budget, float):
+    if not isinstance(budget, QualityBudget):
+        limit, judged = budget, None
+    else:
+        limit, judged = math.inf, _judge_of(budget)
         more = complete(example_inputs, budget.examples, "quality inputs")
         examples = [example_inputs, *more]
     requests = _requests(case.captured.program, examples, _placeholders(first))

@@ -111,7 +111,7 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         stages = _mapping(module, "stages", settings, reference, optional=True)
         calibration = _examples(module, "calibration_inputs", settings, reference)
         batched = _names(module, "batched", reference)
-        quality = getattr(module, "quality", None)
+        quality: Any = getattr(module, "quality", None)
         if quality is not None and not callable(quality):
             raise ModelError(
                 f"'quality' is a {type(quality).__name__}",

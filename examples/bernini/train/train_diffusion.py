@@ -22,7 +22,7 @@ from .fields import to_distances
 from .running import Average, Run, device, float_attention, half_precision, learning_rate
 from .train_autoencoder import Coder, iou
 
-__all__ = ["DiffusionSettings", "condition_of", "train_diffusion"]
+__all__ = ["DiffusionSettings", "condition_of", "encode_all", "train_diffusion"]
 
 #: Share of pictures that are withheld, for guidance.
 _DROPPED = 0.1
