@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -64,22 +63,28 @@ def controls_of(
     return Controls(_seed(service, given.get("seed")), timeout, chosen)
 
 
-def time_limit(seconds: object, most: float | None) -> float | None:
-    """The time that a request has: what it asks for, up to what the server allows.
+def time_limit(time: object, most: float | None, unit: float = 1.0) -> float | None:
+    """The time that a request has, in seconds: what it asks for, up to what the server allows.
+
+    Args:
+        time: what it asks for, in ``unit`` seconds; None for nothing.
+        most: seconds that the server allows; None for any.
 
     Raises:
         ProtocolError: not a time.
     """
-    if seconds is None:
+    if time is None:
         return most
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if isinstance(time, bool) or not isinstance(time, int | float):
         raise ProtocolError("timeout must be a number")
-    if not (math.isfinite(seconds) and seconds > 0):
+    if not time > 0:
         raise ProtocolError("timeout must be more than 0")
-    return min(float(seconds), most or _LONGEST)
+    return min(time * unit, most or _LONGEST)
 
 
 def _seed(service: ModelService, seed: Any) -> Seeds:
+    if isinstance(seed, float) and seed.is_integer():
+        return int(seed)  # JSON has numbers only: 7.0 is 7
     if seed is not None:
         return seed
     if any("batch" in spec.tensor.shape for spec in service.inputs):
