@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from partitioner.runtime.seeds import Seeds
 from partitioner.serve.failures import ProtocolError
@@ -83,10 +83,9 @@ def time_limit(time: object, most: float | None, unit: float = 1.0) -> float | N
 
 
 def _seed(service: ModelService, seed: Any) -> Seeds:
-    if isinstance(seed, float) and seed.is_integer():
-        return int(seed)  # JSON has numbers only: 7.0 is 7
     if seed is not None:
-        return seed
+        # JSON knows numbers only: 7.0 is 7. What is no seed is for the runtime to refuse.
+        return int(seed) if isinstance(seed, float) and seed.is_integer() else cast(Seeds, seed)
     if any("batch" in spec.tensor.shape for spec in service.inputs):
         return None
     return secrets.randbits(_SEED_BITS)
