@@ -41,8 +41,9 @@ async def read_body(request: Request, options: ServeOptions) -> bytearray:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > options.max_body:
         raise _too_large(options.max_body)
+    limit = asyncio.timeout(options.read_timeout)
     try:
-        async with asyncio.timeout(options.read_timeout) as limit:
+        async with limit:
             body = await _read(request, options.max_body)
     except TimeoutError as error:
         if not limit.expired():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from partitioner.runtime.seeds import Seeds
 from partitioner.serve.failures import ProtocolError
@@ -64,24 +63,29 @@ def controls_of(
     return Controls(_seed(service, given.get("seed")), timeout, chosen)
 
 
-def time_limit(seconds: object, most: float | None) -> float | None:
-    """The time that a request has: what it asks for, up to what the server allows.
+def time_limit(time: object, most: float | None, unit: float = 1.0) -> float | None:
+    """The time that a request has, in seconds: what it asks for, up to what the server allows.
+
+    Args:
+        time: what it asks for, in ``unit`` seconds; None for nothing.
+        most: seconds that the server allows; None for any.
 
     Raises:
         ProtocolError: not a time.
     """
-    if seconds is None:
+    if time is None:
         return most
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if isinstance(time, bool) or not isinstance(time, int | float):
         raise ProtocolError("timeout must be a number")
-    if not (math.isfinite(seconds) and seconds > 0):
+    if not time > 0:
         raise ProtocolError("timeout must be more than 0")
-    return min(float(seconds), most or _LONGEST)
+    return min(time * unit, most or _LONGEST)
 
 
 def _seed(service: ModelService, seed: Any) -> Seeds:
     if seed is not None:
-        return seed
+        # JSON knows numbers only: 7.0 is 7. What is no seed is for the runtime to refuse.
+        return int(seed) if isinstance(seed, float) and seed.is_integer() else cast(Seeds, seed)
     if any("batch" in spec.tensor.shape for spec in service.inputs):
         return None
     return secrets.randbits(_SEED_BITS)

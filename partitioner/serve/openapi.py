@@ -7,7 +7,7 @@ from typing import Any
 
 import partitioner
 from partitioner.serve.controls import option_names
-from partitioner.serve.generate.formats import MEDIA_TYPES
+from partitioner.serve.generate.formats import MEDIA_TYPES, formats_of
 from partitioner.serve.openapi_tensors import input_field, request_inputs, response_outputs
 from partitioner.serve.service import ModelService
 from partitioner.serve.state import ServerState
@@ -149,7 +149,11 @@ def _options(service: ModelService) -> Json:
 
 
 def _seed() -> Json:
-    return {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
+    return {"type": ["integer", "null"], "minimum": -(2**63), "maximum": 2**64 - 1}
+
+
+def _time(unit: str) -> Json:
+    return {"type": ["number", "null"], "exclusiveMinimum": 0, "description": unit}
 
 
 def _parameters(service: ModelService) -> Json:
@@ -157,7 +161,7 @@ def _parameters(service: ModelService) -> Json:
         "type": "object",
         "properties": {
             "seed": _seed(),
-            "timeout": {"type": "integer", "minimum": 1, "description": "microseconds"},
+            "timeout": _time("microseconds"),
             "binary_data_output": {"type": "boolean"},
             **_options(service),
         },
@@ -172,15 +176,23 @@ def _wanted(names: list[str]) -> Json:
         "properties": {"name": {"enum": names}, "parameters": binary},
         "required": ["name"],
     }
-    return {"type": "array", "items": output}
+    once = [
+        {
+            "contains": {"properties": {"name": {"const": name}}},
+            "minContains": 0,
+            "maxContains": 1,
+        }
+        for name in names
+    ]
+    return {"type": "array", "items": output, "maxItems": len(names), "allOf": once}
 
 
 def _generate(service: ModelService, id: str) -> Json:
     words: Mapping[str, Json] = {
-        "output": {"enum": list(service.outputs)},
-        "format": {"enum": list(MEDIA_TYPES)},
+        "output": {"enum": [*service.outputs, None]},
+        "format": {"enum": [*formats_of(service.outputs), None]},
         "stream": {"type": "boolean", "description": "progress as server-sent events"},
-        "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "seconds"},
+        "timeout": _time("seconds"),
     }
     named = {spec.name: input_field(spec) for spec in service.inputs}
     fields: Json = {
@@ -189,6 +201,10 @@ def _generate(service: ModelService, id: str) -> Json:
         "required": [s.name for s in service.inputs if s.used and not isinstance(s.how, Noise)],
         "additionalProperties": False,
     }
+    if len(service.outputs) > 1:
+        chosen = {"properties": {"format": {"const": "bin"}}, "required": ["format"]}
+        named = {"properties": {"output": {"type": "string"}}, "required": ["output"]}
+        fields |= {"if": chosen, "then": named}
     types = (*MEDIA_TYPES.values(), "text/event-stream")
     response = {kind: {"schema": {}} for kind in types}
     return _post("Pictures, numbers and a seed in, a file out", id, _content(fields), response)

@@ -43,7 +43,11 @@ def decode_picture(name: str, data: bytes, most: int) -> Any:
         if width * height <= most:
             picture.load()
             return picture
-    except Exception as error:
+    except PIL.UnidentifiedImageError as error:
+        raise ProtocolError(
+            f"input {name!r} is no picture", advice=f"send a file of {', '.join(_FORMATS)}"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise many types
         raise ProtocolError(f"input {name!r} is no picture that can be read: {error}") from error
     raise ProtocolError(
         f"input {name!r} is a picture of {width} x {height}, more than {most} pixels"

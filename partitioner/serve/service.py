@@ -130,8 +130,9 @@ class PipelineService:
         request = self._pipe.submit(given, seed=seed, timeout=timeout, callback=callback)
         self._live.add(request)
         request.add_done_callback(self._live.discard)
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with limit:
                 return await asyncio.wrap_future(request)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()

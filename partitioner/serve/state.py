@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from partitioner.errors import OverloadedError, UsageError
@@ -59,7 +59,7 @@ class ServerState:
         return service
 
     @contextmanager
-    def admitted(self, service: ModelService) -> Iterator[None]:
+    def admitted(self, service: ModelService) -> Generator[None]:
         """A place for a request, from before its body is read until it is answered.
 
         Raises:

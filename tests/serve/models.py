@@ -24,9 +24,10 @@ PAUSES: list[float] = []
 
 @host_op(name="tests.pause", outputs={"same": ("float32", (1, 4))})
 def pause(x: Array, seconds: Array) -> Array:
-    """What it is given, after some seconds."""
+    """What it is given, after up to a second; at once where more is said."""
     PAUSES.append(float(seconds[0]))
-    time.sleep(float(seconds[0]))
+    if 0 <= seconds[0] <= 1:
+        time.sleep(float(seconds[0]))
     return x
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.serve.servers import Served
 X = np.array([[1, -2, 0.5, 1e-3]], np.float32)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(server: Served) -> Iterator[Any]:
     with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
         yield client
@@ -82,15 +83,15 @@ def test_compressed_requests(client: Any, coding: str) -> None:
     assert (1, 4) == result.as_numpy("y").shape
 
 
-def test_requests_from_many_threads_get_their_own_answers(client: Any) -> None:
-    sent = [
-        client.async_infer("steps", inputs(np.full((1, 4), n)), parameters={"seed": n})
-        for n in range(16)
-    ]
-    for number, result in enumerate(sent):
-        outputs = result.get_result()
-        first = outputs.as_numpy("y") - outputs.as_numpy("noise")
-        np.testing.assert_allclose(np.full((1, 4), number * 2**STEPS), first, atol=1e-4)
+def test_requests_from_many_threads_get_their_own_answers(server: Served) -> None:
+    def ask(number: int) -> Any:
+        with triton.InferenceServerClient(server.url.removeprefix("http://")) as own:
+            result = own.infer("steps", inputs(np.full((1, 4), number)))
+        return result.as_numpy("y") - result.as_numpy("noise")
+
+    with ThreadPoolExecutor(4) as threads:
+        for number, answer in enumerate(threads.map(ask, range(16))):
+            np.testing.assert_allclose(np.full((1, 4), number * 2**STEPS), answer, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from partitioner.errors import OutputError
 from partitioner.meshio import MESH_SUFFIXES, mesh_bytes
 from partitioner.pictureio import PICTURE_SUFFIXES, is_picture, picture_bytes
 from partitioner.serve.failures import NotAcceptableError, ProtocolError
@@ -18,7 +19,7 @@ from partitioner.serve.v2.responses import finite_array
 from partitioner.serve.v2.tensors import to_bytes
 from partitioner.specs import TensorSpec
 
-__all__ = ["MEDIA_TYPES", "Answer", "Form", "answer", "form_of"]
+__all__ = ["MEDIA_TYPES", "Answer", "Form", "answer", "form_of", "formats_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -76,8 +77,11 @@ def form_of(outputs: Mapping[str, TensorSpec], output: Any, format: Any, accept:
             f"there is no format {format!r}", advice=f"use one of {', '.join(MEDIA_TYPES)}"
         )
     chosen = format or _accepted(accept) or _usual(outputs, output)
-    if f".{chosen}" in MESH_SUFFIXES and not _has_mesh(outputs):
-        raise NotAcceptableError("this pipeline gives no vertices and faces of a mesh")
+    able = formats_of(outputs if output is None else {output: outputs[output]})
+    if chosen not in able and not (f".{chosen}" in MESH_SUFFIXES and _has_mesh(outputs)):
+        raise NotAcceptableError(
+            f"the outputs cannot be given as {chosen!r}", advice=f"use one of {', '.join(able)}"
+        )
     if chosen == "bin" and output is None:
         if len(outputs) > 1:
             raise ProtocolError("bytes are of one output", advice="name it: output=NAME")
@@ -90,13 +94,13 @@ def answer(outputs: Mapping[str, Array], form: Form) -> Answer:
 
     Raises:
         NotAcceptableError: they cannot have it: no picture; numbers that JSON cannot hold.
-        OutputError: a mesh without triangles.
+        OutputError: a mesh without triangles, or with faces of vertices that it has not.
         MissingDependencyError: trimesh or Pillow is not installed.
     """
     wanted = outputs if form.output is None else {form.output: outputs[form.output]}
     media_type, suffix = MEDIA_TYPES[form.format], f".{form.format}"
     if suffix in MESH_SUFFIXES:
-        body = mesh_bytes(outputs["vertices"], outputs["faces"], suffix)
+        body = _mesh(outputs, suffix)
     elif suffix in PICTURE_SUFFIXES:
         body = _picture(wanted, suffix)
     elif form.format == "npz":
@@ -106,6 +110,17 @@ def answer(outputs: Mapping[str, Array], form: Form) -> Answer:
     else:
         return _bytes(*wanted.values())
     return Answer(body, media_type, {})
+
+
+def formats_of(outputs: Mapping[str, TensorSpec]) -> list[str]:
+    """The formats that a model's outputs can have."""
+    pictures, meshes = any(map(_pictured, outputs.values())), _has_mesh(outputs)
+    return [
+        name
+        for name in MEDIA_TYPES
+        if (pictures or f".{name}" not in PICTURE_SUFFIXES)
+        and (meshes or f".{name}" not in MESH_SUFFIXES)
+    ]
 
 
 def _has_mesh(outputs: Mapping[str, TensorSpec]) -> bool:
@@ -129,6 +144,13 @@ def _accepted(accept: str) -> str | None:
     names = {media_type: name for name, media_type in MEDIA_TYPES.items()}
     kinds = (part.partition(";")[0].strip().lower() for part in accept.split(","))
     return next((names[kind] for kind in kinds if kind in names), None)
+
+
+def _mesh(outputs: Mapping[str, Array], suffix: str) -> bytes:
+    try:
+        return mesh_bytes(outputs["vertices"], outputs["faces"], suffix)
+    except ValueError as error:
+        raise OutputError(f"the outputs are no mesh: {error}") from error
 
 
 def _picture(outputs: Mapping[str, Array], suffix: str) -> bytes:

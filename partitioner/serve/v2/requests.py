@@ -72,11 +72,10 @@ def parse_request(body: bytes | bytearray, header: int | None) -> InferRequest:
     rest = memoryview(b"") if header is None else whole[header:]
     parameters = dict(_object(document.get("parameters", {}), "parameters"))
     binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
-    given = document.get("id")
-    if given is not None and not isinstance(given, str):
+    if not isinstance(document.get("id", ""), str):
         raise ProtocolError("id must be a string")
-    outputs = _outputs(document.get("outputs"), binary)
-    return InferRequest(given, _inputs(document, rest), outputs, binary, parameters)
+    outputs = _outputs(document.get("outputs", []), binary)
+    return InferRequest(document.get("id"), _inputs(document, rest), outputs, binary, parameters)
 
 
 def _json(text: memoryview) -> Any:
@@ -161,8 +160,6 @@ def _decoded(name: str, array: Array) -> Array:
 
 
 def _outputs(value: object, binary: bool) -> dict[str, bool] | None:
-    if value is None:
-        return None
     found: dict[str, bool] = {}
     for item in _list(value, "outputs"):
         tensor = _object(item, "an output")

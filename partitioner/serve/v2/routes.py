@@ -13,7 +13,6 @@ from starlette.routing import Route
 from partitioner.serve.bodies import off_loop, read_body
 from partitioner.serve.controls import Controls, controls_of, time_limit
 from partitioner.serve.disconnects import unless_gone
-from partitioner.serve.failures import ProtocolError
 from partitioner.serve.jsontext import JsonResponse
 from partitioner.serve.pictures import with_pictures
 from partitioner.serve.service import ModelService
@@ -105,11 +104,8 @@ class _Routes:
 
 
 def _controls(service: ModelService, parameters: Mapping[str, Any], most: float | None) -> Controls:
-    microseconds = parameters.get("timeout")
-    if microseconds is not None and type(microseconds) is not int:
-        raise ProtocolError("timeout must be a whole number of microseconds")
-    seconds = None if microseconds is None else microseconds * _MICROSECOND
-    return controls_of(service, parameters, time_limit(seconds, most), ("timeout",))
+    limit = time_limit(parameters.get("timeout"), most, _MICROSECOND)
+    return controls_of(service, parameters, limit, ("timeout",))
 
 
 def _head(service: ModelService, asked: InferRequest, controls: Controls) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryvie
 def to_bytes(array: Array) -> memoryview:
     """The numbers of an array, little-endian and row-major; not copied where they are so."""
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return memoryview(plain.reshape(-1).view(np.uint8))
+    return cast("Any", plain.reshape(-1).view(np.uint8)).data
 
 
 def _flat(name: str, shape: tuple[int, ...], data: object) -> Sequence[object]:

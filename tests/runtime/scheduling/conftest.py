@@ -8,7 +8,8 @@ import pytest
 
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.execution import DeviceOptions
-from partitioner.runtime.pipeline import Pipeline, load_bucket
+from partitioner.runtime.bundles import load_bucket
+from partitioner.runtime.pipeline import Pipeline
 from tests.loops import finite, make_loop_bucket
 
 Loaders = dict[int, Callable[[], Pipeline]]

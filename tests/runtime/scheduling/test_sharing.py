@@ -25,8 +25,8 @@ class Counted(BatchedPipeline):
 
     calls: list[int]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        outputs = super().__call__(*args, **kwargs)
+    def _ask(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        outputs = super()._ask(*args, **kwargs)
         self.calls.append(len(outputs["y"]))
         return outputs
 
