@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,10 +61,16 @@ print(imported - start, loaded - imported, done - loaded)
 
 
 def timed(code: str, *words: str) -> list[float]:
-    """Seconds in all, and of importing, loading and running."""
-    start = time.perf_counter()
+    """Seconds in all, of all CPUs, and of importing, loading and running."""
+    start, before = time.perf_counter(), _cpu_seconds()
     printed = subprocess.check_output([sys.executable, "-c", code, *words], text=True, cwd=ROOT)
-    return [time.perf_counter() - start, *map(float, printed.split())]
+    whole, cpu = time.perf_counter() - start, _cpu_seconds() - before
+    return [whole, cpu, *map(float, printed.split())]
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def save_weights(size: str, folder: Path) -> tuple[Path, Path]:
@@ -88,6 +95,7 @@ def main() -> None:
     parser.add_argument("--size", default="base")
     parser.add_argument("--steps", type=int, default=5, help="that the bundle was built with")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--memory", nargs="+", default=["fast", "low"])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,23 +106,23 @@ def main() -> None:
             subprocess.check_call([*PARTITION, *words])
         weights, image = save_weights(given.size, Path(folder))
         eager = (str(weights), str(image), str(ROOT / "examples"), given.size, str(given.steps))
-        ways = {
-            "bundle_fast": (BUNDLE, str(bundle), str(image), "fast"),
-            "bundle_low": (BUNDLE, str(bundle), str(image), "low"),
-            "eager": (EAGER, *eager),
-        }
+        ways = {"eager": (EAGER, *eager)}
+        for memory in given.memory:
+            ways[f"bundle_{memory}"] = (BUNDLE, str(bundle), str(image), memory)
         runs: dict[str, list[list[float]]] = {name: [] for name in ways}
-        for _ in range(given.repeat + 1):
+        for turn in range(given.repeat + 1):
             for name, words in ways.items():
                 runs[name].append(timed(*words))
-    parts = ("process_s", "import_s", "load_s", "run_s")
+                print(turn, name, runs[name][-1], file=sys.stderr, flush=True)
+    parts = ("process_s", "cpu_s", "import_s", "load_s", "run_s")
     result: dict[str, Any] = {"size": given.size, "steps": given.steps}
     for name, rows in runs.items():
         # The first of each brings files and bytecode into memory.
-        columns = zip(*rows[1:], strict=True)
+        columns = zip(*(rows[1:] or rows), strict=True)
         result[name] = dict(zip(parts, map(statistics.median, columns), strict=True))
-    for name in ("bundle_fast", "bundle_low"):
-        result[f"{name}_by_eager"] = result[name]["process_s"] / result["eager"]["process_s"]
+    for name in ways.keys() - {"eager"}:
+        for part in ("process_s", "cpu_s"):
+            result[f"{name}_by_eager_{part}"] = result[name][part] / result["eager"][part]
     print(json.dumps(result, indent=2))
     if given.json:
         given.json.write_text(json.dumps(result, indent=2))

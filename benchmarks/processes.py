@@ -4,7 +4,7 @@ Processes of their own load the bundle and serve a request each; when all have, 
 is read as its proportional set size (PSS, ``smaps_rollup``): a page that several processes map
 counts for each of them with its share, so that the sum is what they take together. Beside it the
 same for processes that have imported everything and loaded nothing, and the seconds of a request
-in one process alone.
+in the first process alone.
 
 Run: python benchmarks/processes.py --bundle BUNDLE [--count 4] [--memory low fast] [--json FILE]
 
@@ -18,7 +18,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ path, memory, repeat = sys.argv[1], sys.argv[2], int(sys.argv[3])
 figures = {}
 if memory != "none":
     pipe = partitioner.runtime.load(path, memory=memory)
-    seconds = [pipe.warmup() for _ in range(repeat + 1)]
-    figures = {"seconds": min(seconds[1:]), **pipe.stats().to_dict()["memory"]}
+    seconds = [pipe.warmup() for _ in range(repeat)]
+    figures = {"seconds": min(seconds), **pipe.stats().to_dict()["memory"]}
 print(json.dumps(figures), flush=True)
 sys.stdin.readline()
 """
@@ -74,34 +73,23 @@ class Server:
         return {name: found[name] for name in ("Pss", "Rss", "Pss_Anon")}
 
 
-def together(bundle: Path, memory: str, count: int, repeat: int = 1) -> list[dict[str, Any]]:
-    """What ``count`` processes take when all of them have served."""
+def measured(bundle: Path, memory: str, count: int, repeat: int) -> dict[str, Any]:
+    """One mode: the first process alone, then all of them; bytes, and seconds of a request."""
     with ExitStack() as stack:
         servers: list[Server] = []
+        alone: dict[str, int] = {}
         for _ in range(count):
             # One after the other: what loading takes for a while is not what is measured.
-            servers.append(stack.enter_context(Server(bundle, memory, repeat)))
+            servers.append(stack.enter_context(Server(bundle, memory, 1 if servers else repeat)))
             servers[-1].wait()
-        return [{**server.figures, **server.memory()} for server in servers]
-
-
-def total(servers: Sequence[dict[str, Any]], name: str) -> int:
-    return sum(server[name] for server in servers)
-
-
-def measured(bundle: Path, memory: str, count: int, idle: tuple[int, int]) -> dict[str, Any]:
-    """One mode: one process, then several."""
-    one, several = together(bundle, memory, 1, repeat=3), together(bundle, memory, count)
+            alone = alone or servers[0].memory()
+        each = [server.memory() for server in servers]
+        first = servers[0].figures
     return {
-        "one_pss": total(one, "Pss"),
-        "several_pss": total(several, "Pss"),
-        "several_by_one": total(several, "Pss") / total(one, "Pss"),
-        "several_by_one_beyond_imports": (total(several, "Pss") - idle[1])
-        / (total(one, "Pss") - idle[0]),
-        "one_anonymous": total(one, "Pss_Anon"),
-        "several_anonymous": total(several, "Pss_Anon"),
-        "request_s": one[0]["seconds"],
-        "reported": {name: one[0][name] for name in ("mapped", "packed", "arenas")},
+        **{f"one_{name}": number for name, number in alone.items()},
+        **{f"all_{name}": sum(one[name] for one in each) for name in alone},
+        "all_by_one": sum(one["Pss"] for one in each) / alone["Pss"],
+        "reported_by_one": first,
     }
 
 
@@ -111,6 +99,7 @@ def main() -> None:
     parser.add_argument("--size", default="base", help="of the example, where no bundle is given")
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--memory", nargs="+", default=["low", "fast"])
+    parser.add_argument("--repeat", type=int, default=4, help="requests of the first process")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,12 +107,13 @@ def main() -> None:
         if given.bundle is None:
             words = ["build", str(MODEL), "--set", f"size={given.size}", "-o", str(bundle)]
             subprocess.check_call([*PARTITION, *words, "--no-parity"])
-        idle = [total(together(bundle, "none", count), "Pss") for count in (1, given.count)]
-        result: dict[str, Any] = {"count": given.count, "imports_pss": idle}
-        for memory in given.memory:
-            result[memory] = measured(bundle, memory, given.count, (idle[0], idle[1]))
-    if {"low", "fast"} <= result.keys():
-        result["request_low_by_fast"] = result["low"]["request_s"] / result["fast"]["request_s"]
+        result: dict[str, Any] = {"count": given.count}
+        for memory in ("none", *given.memory):
+            found = result[memory] = measured(bundle, memory, given.count, given.repeat)
+            print(memory, json.dumps(found), file=sys.stderr, flush=True)
+    for memory in given.memory:
+        beyond = [result[memory][k] - result["none"][k] for k in ("all_Pss", "one_Pss")]
+        result[memory]["all_by_one_beyond_imports"] = beyond[0] / beyond[1]
     print(json.dumps(result, indent=2))
     if given.json:
         given.json.write_text(json.dumps(result, indent=2))

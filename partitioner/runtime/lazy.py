@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from partitioner.backends.execution import (
     BoundCall,
@@ -189,7 +189,8 @@ class LazySegment(OfSegment):
         watched, number = _Watched(call), next(self._numbers)
         self.used.add(number)
         weakref.finalize(watched, self.used.discard, number).atexit = False
-        return watched
+        # Its methods are attributes here, which have no names of arguments.
+        return cast("BoundCall", watched)
 
 
 class _Watched:

@@ -12,6 +12,7 @@ from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import InsufficientMemoryError, UsageError
 from partitioner.runtime import QueueOptions, load
 from partitioner.runtime.admitting import need_of
+from tests.cli.verbs import partition
 from tests.runtime.stacks import WEIGHT, make_stack
 
 
@@ -24,7 +25,7 @@ def test_the_need_is_of_weights_constants_and_arenas(path: Path) -> None:
     need = need_of(Bundle.open(path), DeviceOptions())
     assert (4 * WEIGHT, 2 * WEIGHT, 0) == (need.weights, need.least, need.fixed)
     with load(path) as pipe:
-        assert need.arena == pipe._schedules.arenas.nbytes  # type: ignore
+        assert need.arena == pipe._schedules.arenas.nbytes
     assert need.whole(3) == 4 * WEIGHT + 3 * need.arena
     assert need.smallest == 2 * WEIGHT + need.arena
 
@@ -62,3 +63,10 @@ def test_device_is_a_target(path: Path) -> None:
         load(path, device="xeon")
     with pytest.raises(UsageError, match="different targets"):
         load(path, device="cpu", variant={"target": "xeon"})
+
+
+def test_the_command_line_refuses_with_a_code_of_its_own(path: Path) -> None:
+    words = ("run", str(path), "--input", "x=1", "--max-memory", "1KiB")
+    done = partition(*words)
+    assert (32, True) == (done.returncode, "allowed by max_memory are 1 KiB" in done.stderr)
+    assert 32 == partition(*words, "--lazy").returncode

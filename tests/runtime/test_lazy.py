@@ -27,8 +27,8 @@ def loaded(pipe: Any) -> set[str]:
 
 def tight(path: Path) -> Pipeline:
     """Loaded with place for two segments, as many as the loop needs, and one arena."""
-    arena = load(path)._schedules.arenas.nbytes  # type: ignore
-    return load(path, lazy=True, max_memory=2 * WEIGHT + arena)  # type: ignore
+    arena = load(path)._schedules.arenas.nbytes
+    return load(path, lazy=True, max_memory=2 * WEIGHT + arena)
 
 
 def test_a_segment_is_loaded_when_it_is_first_called(path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_failed_request_leaves_its_places(path: Path) -> None:
 def test_closing_gives_back_all(path: Path) -> None:
     pipe = load(path, lazy=True)
     pipe(x=given())
-    segments = list(pipe._executables.values())  # type: ignore
+    segments = list(pipe._executables.values())
     pipe.close()
     assert [False] * 4 == [segment.loaded for segment in segments]
 

@@ -36,7 +36,7 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
         (),
         (Call("step", ("a", "b"), ("x", "y")),),
     )
-    return load(maker.write([InputSpec("given", spec(SHAPE))], [loop], {"sum": "total"}))  # type: ignore
+    return load(maker.write([InputSpec("given", spec(SHAPE))], [loop], {"sum": "total"}))
 
 
 GIVEN = np.array([1.0, 2.0, 3.0], np.float32)

@@ -62,7 +62,7 @@ def test_memory(path: Path, memory: Any, packed: dict[str, int], mapped: int) ->
         pipe(x=given())
         figures = pipe.stats().memory
         assert (packed, mapped) == (figures.packed, figures.mapped)
-        assert pipe._schedules.arenas.nbytes == figures.arenas  # type: ignore
+        assert pipe._schedules.arenas.nbytes == figures.arenas
         assert figures.resident is None or figures.resident > figures.arenas
 
 
