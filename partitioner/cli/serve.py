@@ -40,6 +40,13 @@ _LISTENING = (
 @click.option("--threads", type=int, help="Worker threads of a call; all CPUs by default.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Requests at a time.")
 @click.option("--queue", type=int, default=64, show_default=True, help="Requests that wait.")
+@click.option(
+    "--max-wait",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Seconds that a request waits for others to share a call with, in bundles with batches.",
+)
 @click.option("--max-requests", type=int, default=256, show_default=True, help="Taken in all.")
 @click.option("--max-body", type=float, default=64, show_default=True, help="MiB of a request.")
 @click.option("--timeout", type=float, help="Seconds that a request may take; any by default.")
@@ -189,7 +196,7 @@ def _loading(options: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "host_ops": [import_host_op(text) for text in options["host_ops"]],
-        "queue": QueueOptions(options["workers"], options["queue"]),
+        "queue": QueueOptions(options["workers"], options["queue"], options["max_wait"]),
         "require_signature": options["keys"],
         "variant": options["wanted"],
         **_taken(options, _LOADING),
