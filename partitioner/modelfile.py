@@ -111,13 +111,7 @@ def load_model(reference: str, settings: Mapping[str, Any] | None = None) -> Loa
         stages = _mapping(module, "stages", settings, reference, optional=True)
         calibration = _examples(module, "calibration_inputs", settings, reference)
         batched = _names(module, "batched", reference)
-        quality: Any = getattr(module, "quality", None)
-        if quality is not None and not callable(quality):
-            raise ModelError(
-                f"'quality' is a {type(quality).__name__}",
-                where=reference,
-                advice="make it a function quality(expected, actual) that gives a share",
-            )
+        quality = _metric(module, reference)
         quality_inputs = _examples(module, "quality_inputs", settings, reference)
     taken = _parameters(found) if factory else set[str]()
     for function in (getattr(module, "example_inputs", None), getattr(module, "inputs", None)):
@@ -315,6 +309,17 @@ def _names(module: ModuleType, name: str, reference: str) -> tuple[str, ...] | N
             advice=f"give {name} = ('image',): the names of inputs",
         )
     return items
+
+
+def _metric(module: ModuleType, reference: str) -> Callable[..., float] | None:
+    value = getattr(module, "quality", None)
+    if value is not None and not callable(value):
+        raise ModelError(
+            f"'quality' is a {type(value).__name__}",
+            where=reference,
+            advice="make it a function quality(expected, actual) that gives a share",
+        )
+    return cast("Callable[..., float] | None", value)
 
 
 def _check_arguments(

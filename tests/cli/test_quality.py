@@ -151,3 +151,10 @@ def test_two_budgets_are_one_too_many(tmp_path: Path) -> None:
     done = partition("build", "stack.py", *budgets, cwd=tmp_path)
     assert 2 == done.returncode
     assert "leave one of them out" in done.stderr
+
+
+def test_a_metric_is_a_function(tmp_path: Path) -> None:
+    (tmp_path / "number.py").write_text(STACK[: STACK.index("def quality")] + "quality = 0.9\n")
+    done = partition("plan", "number.py", cwd=tmp_path)
+    assert 3 == done.returncode
+    assert "'quality' is a float" in done.stderr
