@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from partitioner.artifacts.store.locations import open_store
 from partitioner.artifacts.store.push import push
-from partitioner.errors import UsageError
+from partitioner.errors import BackendError, UsageError
+from partitioner.serve.options import ServeOptions
+from partitioner.serve.placing import look_up
 from tests.serve.scaled import make_scaled
 
 PORT = 8123
@@ -94,6 +97,32 @@ def test_an_update_loses_no_request(
     assert {2.0, 3.0} >= set(asking.answers)
     assert 2.0 in asking.answers
     assert 3.0 == ask(proxies)
+
+
+def test_a_replica_answers_and_is_watched(tmp_path: Path) -> None:
+    """Without a cluster: what runs in its processes."""
+    from partitioner.serve.ray import Replica
+
+    bundle = make_scaled(tmp_path / "bundle", 2.0)
+    replica = Replica(str(bundle), "scaled", {"memory": "low"}, ServeOptions())
+    with TestClient(replica.__serve_build_asgi_app__()) as client:
+        replica.check_health()
+        answer = client.post("/v2/models/scaled/infer", json={"inputs": [INPUT]})
+        assert [2.0, 4.0, 6.0, 8.0] == answer.json()["outputs"][0]["data"]
+    with pytest.raises(BackendError, match="'scaled' is closed"):
+        replica.check_health()
+
+
+def test_what_a_deployment_asks_for(tmp_path: Path) -> None:
+    from partitioner.serve.ray import ReplicaOptions, replica_deployment
+
+    served = look_up(make_scaled(tmp_path / "bundle", 2.0), threads=3)
+    application = replica_deployment(served, replicas=ReplicaOptions(1, 4), threads=None)
+    deployment = application._bound_deployment
+    memory = served.needs.memory_bytes
+    assert {"num_cpus": 3.0, "memory": memory} == deployment.ray_actor_options
+    assert 3 == deployment.init_args[2]["threads"]
+    assert 4 == deployment.max_ongoing_requests
 
 
 def test_numbers_of_replicas_that_cannot_be_meant() -> None:
