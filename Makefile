@@ -55,6 +55,7 @@ slow: $(VENV)/.dev  ## Run the slow tests.
 bench: $(VENV)/.dev  ## Run the benchmarks that take minutes, not hours.
 	$(PY) benchmarks/capture_scaling.py
 	$(PY) benchmarks/runtime_overhead.py
+	$(PY) benchmarks/http_overhead.py
 	$(PY) benchmarks/buffers.py --size base
 	$(PY) benchmarks/passes_scaling.py
 	$(PY) benchmarks/tail.py

@@ -73,6 +73,7 @@ def run(app: Starlette, options: ListenOptions) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws="none",
         lifespan="on",
         timeout_graceful_shutdown=options.drain_limit,
         ssl_certfile=options.ssl_certfile,

@@ -161,4 +161,10 @@ class PipelineService:
         self._pipe.close()
 
     def _segment_seconds(self) -> dict[str, float]:
-        return {}
+        seconds: dict[str, float] = {}
+        # Not all versions of the runtime count.
+        count: Any = getattr(self._pipe, "stats", None)
+        for segment in count().segments if count else ():
+            # Each bucket has the segment once.
+            seconds[segment.name] = seconds.get(segment.name, 0.0) + segment.seconds
+        return seconds
