@@ -312,14 +312,14 @@ def _names(module: ModuleType, name: str, reference: str) -> tuple[str, ...] | N
 
 
 def _metric(module: ModuleType, reference: str) -> Callable[..., float] | None:
-    value = getattr(module, "quality", None)
+    value: Any = getattr(module, "quality", None)
     if value is not None and not callable(value):
         raise ModelError(
             f"'quality' is a {type(value).__name__}",
             where=reference,
             advice="make it a function quality(expected, actual) that gives a share",
         )
-    return cast("Callable[..., float] | None", value)
+    return value
 
 
 def _check_arguments(
