@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -75,6 +77,13 @@ class Request(Future[Outputs]):
 
         return after_trip
 
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As of a future. What the frames that it has passed hold, the run and its bound calls, is
+        let go: else it would stay until the next full collection, for it holds the request."""
+        for error in _chain(exception):
+            traceback.clear_frames(error.__traceback__)
+        super().set_exception(exception)
+
     def finish(self, outputs: Outputs) -> None:
         """Give the outputs, unless the request was given up meanwhile."""
         with self._condition:
@@ -83,3 +92,12 @@ class Request(Future[Outputs]):
             self.set_exception(CancelledError())
         else:
             self.set_result(outputs)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
