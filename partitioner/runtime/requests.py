@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import traceback
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -86,11 +88,6 @@ class Request(Future[Outputs]):
         self._tell(None)
         super().set_result(result)
 
-    def set_exception(self, exception: BaseException | None) -> None:
-        """As of Future; probes know it before who waits for it."""
-        self._tell(exception)
-        super().set_exception(exception)
-
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""
 
@@ -100,6 +97,17 @@ class Request(Future[Outputs]):
                 then(event)
 
         return after_trip
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As of Future; probes know it before who waits for it.
+
+        What the frames that it has passed hold, the run and its bound calls, is let go: else it
+        would stay until the next full collection, for it holds the request.
+        """
+        self._tell(exception)
+        for error in _chain(exception):
+            traceback.clear_frames(error.__traceback__)
+        super().set_exception(exception)
 
     def finish(self, outputs: Outputs) -> None:
         """Give the outputs, unless the request was given up meanwhile."""
@@ -114,3 +122,12 @@ class Request(Future[Outputs]):
         follower, self.follower = self.follower, None
         if follower is not None:
             follower.answered(error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

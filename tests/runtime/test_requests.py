@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -53,3 +54,25 @@ def test_a_callback_of_the_caller_is_called_too() -> None:
     event = StepEvent("loop", 1, 2)
     Request().callback(seen.append)(event)
     assert [event] == seen
+
+
+def test_an_error_does_not_keep_what_its_frames_held() -> None:
+    class Held:
+        pass
+
+    def fail(held: Held, request: Request) -> None:
+        try:
+            raise KeyError
+        except KeyError as error:
+            raise ValueError from error
+
+    request, held = Request(), Held()
+    gone = weakref.ref(held)
+    try:
+        fail(held, request)
+    except ValueError as error:
+        del held
+        request.set_exception(error)
+    assert gone() is None
+    with pytest.raises(ValueError):
+        request.result()
