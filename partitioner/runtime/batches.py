@@ -92,7 +92,9 @@ class BatchedPipeline(Submitting):
         except BaseException:
             self._close_buckets()
             raise
-        self._steps = self.batch_sizes[0] == 1 and "step_batching" in first.manifest.options
+        self._steps = (
+            self.batch_sizes[0] == 1 and first.manifest.options.get("step_batching") is True
+        )
         if self._steps:
             queue = replace(queue, max_wait=0.0)  # who comes later joins at the next step
         super().__init__(
