@@ -96,7 +96,7 @@ class BatchedPipeline(Submitting):
         except BaseException:
             self._close_buckets()
             raise
-        built = self.batch_sizes[0] == 1 and "step_batching" in first.manifest.options
+        built = self.batch_sizes[0] == 1 and first.manifest.options.get("step_batching") is True
         self._steps = built and not first.takes_turns
         if self._steps:
             queue = replace(queue, max_wait=0.0)  # who comes later joins at the next step

@@ -222,14 +222,21 @@ def drive(lanes: list[Lane], bodies: Bodies, joining: Callable[[int], list[Lane]
         bodies: the largest holds all lanes that there may be at a time.
         joining: gives at most so many more lanes; asked before each step.
     """
-    while True:
-        lanes = [lane for lane in lanes if not lane.done]
-        room = bodies.sizes[-1] - len(lanes)
-        lanes += [lane for lane in (joining(room) if room else ()) if not lane.done]
-        if not lanes:
-            return
-        for lane in _stepped(lanes, bodies):
-            lane.advance()
+    try:
+        while True:
+            lanes = [lane for lane in lanes if not lane.done]
+            room = bodies.sizes[-1] - len(lanes)
+            lanes += [lane for lane in (joining(room) if room else ()) if not lane.done]
+            if not lanes:
+                return
+            for lane in _stepped(lanes, bodies):
+                lane.advance()
+    except BaseException as error:
+        # Whatever it is, nobody is left without an answer.
+        for lane in lanes:
+            if not lane.done:
+                lane.fail(error)
+        raise
 
 
 def _stepped(lanes: Sequence[Lane], bodies: Bodies) -> list[Lane]:
