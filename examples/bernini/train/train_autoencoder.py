@@ -41,8 +41,8 @@ class AutoencoderSettings:
         seed: of the weights and the batches.
     """
 
-    steps: int = 3000
-    encoder_steps: int = 1000
+    steps: int = 4000
+    encoder_steps: int = 2000
     batch: int = 8
     peak: float = 2e-3
     seed: int = 0

@@ -35,7 +35,7 @@ _ENCODED_AT_ONCE = 50
 class DiffusionSettings:
     """How it is trained."""
 
-    steps: int = 8000
+    steps: int = 12000
     batch: int = 16
     peak: float = 1e-3
     decay: float = 0.999
