@@ -253,7 +253,7 @@ def build(
     names = row_inputs(example_inputs, batched) if sizes else ()
     with (
         BundleWriter(output, overwrite=overwrite) as writer,
-        Crew(opened_engine(engine, jobs)) as crew,
+        Crew(opened_engine(engine, jobs, measuring=tune)) as crew,
     ):
         with phase("capture"):
             if sizes:
@@ -317,7 +317,7 @@ def _add_member(
         the report.
     """
     example_inputs = bucket.example_inputs
-    with working_directory() as workdir:
+    with working_directory() as workdir, crew.over_on_error():
         prepared = prepare(
             settings.module,
             example_inputs,

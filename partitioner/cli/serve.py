@@ -157,7 +157,7 @@ def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
     from partitioner.serve.server import ListenOptions, log_as_json
 
     least, _, most = options["replicas"].partition("-")
-    if not least.isdigit() or not (most or least).isdigit():
+    if not least.isdecimal() or not (most or least).isdecimal():
         raise UsageError(
             f"--replicas {options['replicas']}", advice="give a number, or two: --replicas 1-4"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from partitioner.backends.base import Compiled
@@ -64,10 +65,27 @@ class Crew:
                 raise CancelledError from None
             raise
 
+    @contextmanager
+    def over_on_error(self) -> Generator[None]:
+        """Send the crew home when an error passes, before what its tasks use is taken away.
+
+        A compiler whose files vanish would fail by that, and the failure be believed.
+        """
+        try:
+            yield
+        except BaseException:
+            self._end()
+            raise
+
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_over:
+            return
         self._is_over = True
         if self._threads is not None:
             # No new one; those that run are ended by the engine.

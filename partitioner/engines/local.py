@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,10 +51,16 @@ class LocalEngine:
         self._budget = available_memory()
         self._taken = 0
         self._running = 0
+        self._closed = False
         self._changed = threading.Condition()
 
     def run(self, job: CompileJob) -> Compiled:
-        """Compile in a worker of this machine."""
+        """Compile in a worker of this machine.
+
+        Raises:
+            CompileError: it cannot be compiled.
+            CancelledError: the engine was closed while the job waited for memory.
+        """
         if self.width == 1:
             return compile_here(job)
         with self._room(job.resources.memory_bytes):
@@ -62,7 +69,9 @@ class LocalEngine:
     @contextmanager
     def _room(self, need: int) -> Generator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: self._fits(need))
+            self._changed.wait_for(lambda: self._closed or self._fits(need))
+            if self._closed:
+                raise CancelledError
             self._taken += need
             self._running += 1
         try:
@@ -80,5 +89,8 @@ class LocalEngine:
 
     def close(self) -> None:
         """End the workers, if there were several; one is kept for the next build."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         if self.width > 1:
             stop_worker()

@@ -15,12 +15,15 @@ EngineName = Literal["local", "ray"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
 
 
-def opened_engine(engine: str | Engine, jobs: int | None = None) -> Engine:
+def opened_engine(
+    engine: str | Engine, jobs: int | None = None, *, measuring: bool = False
+) -> Engine:
     """An engine that is ready for jobs; the caller closes it.
 
     Args:
         engine: a name of ``ENGINES``, or an engine, which is given as it is.
         jobs: how many run at a time at most; by default what the machine or cluster has room for.
+        measuring: some jobs measure, and others would disturb them: one runs at a time.
 
     Raises:
         UsageError: no such engine, or no number of jobs.
@@ -31,6 +34,8 @@ def opened_engine(engine: str | Engine, jobs: int | None = None) -> Engine:
         raise UsageError(f"{jobs} jobs at a time", advice="give a number from 1 on (--jobs)")
     if not isinstance(engine, str):
         return engine
+    if measuring:
+        jobs = 1
     if engine == "local":
         return LocalEngine(jobs)
     if engine == "ray":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from partitioner.backends.graphs import identifier
 from partitioner.clusters import connect, import_ray
 from partitioner.engines.base import CompileJob
 from partitioner.engines.portable import Answer, PortableJob, answer, pack, unpack
-from partitioner.errors import BackendError, CompileError
+from partitioner.errors import BackendError, CompileError, ResourceError
 
 __all__ = ["RayEngine"]
 
@@ -59,6 +60,7 @@ class RayEngine:
         self._lock = threading.Lock()
         self._stored: dict[str, Any] = {}
         self._running: set[Any] = set()
+        self._closed = False
         cpus = int(self._ray.cluster_resources().get("CPU", 1))
         self.width = min(_MOST, max(2, 2 * cpus)) if jobs is None else jobs
 
@@ -68,14 +70,18 @@ class RayEngine:
         Raises:
             CompileError: it cannot be compiled, or every process that tried died.
             BackendError: a node has other versions than this machine, or the cluster is gone.
+            CancelledError: the engine was closed before the job could be given to the cluster.
         """
         sent = pack(job)
         stored = [self._put(digest, job.options.blobs_dir) for digest in sent.blobs]
         wanted = _fitting(job.resources, self._ray.nodes())
-        task = self._run.options(
+        remote = self._run.options(
             num_cpus=wanted.cpus, memory=wanted.memory_bytes, name=f"compile {job.segment.name}"
-        ).remote(sent, sent.blobs, *stored)
+        )
         with self._lock:
+            if self._closed:
+                raise CancelledError
+            task = remote.remote(sent, sent.blobs, *stored)
             self._running.add(task)
         try:
             found = cast(Answer, self._ray.get(task))
@@ -98,6 +104,7 @@ class RayEngine:
     def close(self) -> None:
         """End what runs; leave the cluster, or end it if it was begun here."""
         with self._lock:
+            self._closed = True
             running = list(self._running)
         for task in running:
             self._ray.cancel(task, force=True)
@@ -118,7 +125,7 @@ def _failed(error: Exception, job: CompileJob, exceptions: Any) -> BackendError:
     """A failure that is not the compiler's own answer."""
     what = f"the compiler of segment {job.segment.name!r}"
     if isinstance(error, exceptions.OutOfMemoryError):
-        return CompileError(
+        return ResourceError(
             f"{what} ran out of memory on the Ray cluster",
             where=job.segment.where,
             advice="add nodes with more memory, say what it takes (--memory-limit), or let fewer "

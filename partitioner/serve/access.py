@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from partitioner.serve.failures import CLIENT_CLOSED
 from partitioner.serve.metrics import Metrics
 from partitioner.serve.state import ServerState
 
@@ -49,10 +50,17 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status, sent = time.perf_counter(), 500, 0
+        start, status, sent, whole = time.perf_counter(), 500, 0, False
+
+        async def heard() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and not whole:
+                status = CLIENT_CLOSED
+            return message
 
         async def watched(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if self._state.draining:
@@ -60,10 +68,11 @@ class AccessLog:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             else:
                 sent += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, heard, watched)
         finally:
             self._done(scope, status, sent, time.perf_counter() - start)
 

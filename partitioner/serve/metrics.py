@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
 from prometheus_client import generate_latest as text_of
@@ -11,7 +11,6 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from partitioner.serve.service import ServiceStats
 from partitioner.serve.state import ServerState
 
 __all__ = ["Metrics"]
@@ -62,24 +61,23 @@ class _StateCollector(Collector):
         state = self._state
         yield _gauge("ready", "Whether requests should be sent here.", float(state.ready))
         yield _gauge("active_requests", "Requests that are read, wait or run.", state.active)
-        yield self._by_model("waiting_requests", "Length of the queue.", lambda s: s.waiting)
-        yield self._by_model("running_requests", "Requests that run.", lambda s: s.running)
+        waiting = _by_model("waiting_requests", "Length of the queue.")
+        running = _by_model("running_requests", "Requests that run.")
         seconds = CounterMetricFamily(
             "partitioner_segment_seconds", "Time spent in segments.", labels=["model", "segment"]
         )
         for name, service in state.services.items():
-            for segment, spent in service.stats().segment_seconds.items():
+            stats = service.stats()
+            waiting.add_metric([name], stats.waiting)
+            running.add_metric([name], stats.running)
+            for segment, spent in stats.segment_seconds.items():
                 seconds.add_metric([name, segment], spent)
-        yield seconds
-
-    def _by_model(
-        self, name: str, text: str, value: Callable[[ServiceStats], float]
-    ) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(f"partitioner_{name}", text, labels=["model"])
-        for model, service in self._state.services.items():
-            family.add_metric([model], value(service.stats()))
-        return family
+        yield from (waiting, running, seconds)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"partitioner_{name}", text, value=value)
+
+
+def _by_model(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"partitioner_{name}", text, labels=["model"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def decode_picture(name: str, data: bytes, most: int) -> Any:
     except Exception as error:  # Pillow's decoders raise many types
         raise ProtocolError(f"input {name!r} is no picture that can be read: {error}") from error
     raise ProtocolError(
-        f"input {name!r} is a picture of {width} x {height}, more than {most} pixels"
+        f"input {name!r} is a picture of {width} x {height}, more than the {most} pixels that it "
+        "may have, or has left after others"
     )
 
 
@@ -59,21 +60,31 @@ def with_pictures(
 ) -> dict[str, Any]:
     """Inputs of BYTES, decoded: one picture, or a list where these are several.
 
+    Args:
+        most: pixels of an input, of all its pictures together.
+
     Raises:
         ProtocolError: BYTES for an input that is no picture, or no picture in them.
         MissingDependencyError: Pillow is not installed.
     """
     images = {spec.name for spec in specs if isinstance(spec.how, Image)}
-    return {
-        name: _decoded(name, array, name in images, most) if array.dtype == object else array
-        for name, array in arrays.items()
-    }
+    inputs: dict[str, Any] = dict(arrays)
+    for name, array in arrays.items():
+        if array.dtype != object:
+            continue
+        if name not in images:
+            raise ProtocolError(f"input {name!r} takes numbers, not BYTES")
+        pictures = _decoded(name, array.ravel(), most)
+        inputs[name] = pictures[0] if len(pictures) == 1 else pictures
+    return inputs
 
 
-def _decoded(name: str, array: Array, image: bool, most: int) -> Any:
-    if not image:
-        raise ProtocolError(f"input {name!r} takes numbers, not BYTES")
-    pictures = [decode_picture(name, data, most) for data in array.ravel()]
+def _decoded(name: str, files: Iterable[bytes], most: int) -> list[Any]:
+    pictures: list[Any] = []
+    for data in files:
+        pictures.append(decode_picture(name, data, most))
+        # A few bytes may be many pixels, so many pictures get no more than one may have.
+        most -= pictures[-1].width * pictures[-1].height
     if not pictures:
         raise ProtocolError(f"input {name!r} holds no picture")
-    return pictures[0] if len(pictures) == 1 else pictures
+    return pictures

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from partitioner.errors import DeadlineError
@@ -127,13 +128,11 @@ class PipelineService:
         callback: Callback | None = None,
     ) -> Outputs:
         given = {**inputs, **(options or {})}
-        request = self._pipe.submit(given, seed=seed, timeout=timeout, callback=callback)
-        self._live.add(request)
-        request.add_done_callback(self._live.discard)
+        submit = partial(self._submit, given, seed, timeout, callback)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                return await asyncio.wrap_future(request)
+                return await asyncio.wrap_future(await _kept_or_cancelled(submit))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
@@ -160,11 +159,39 @@ class PipelineService:
             request.cancel()
         self._pipe.close()
 
+    def _submit(
+        self,
+        given: Mapping[str, Any],
+        seed: Seeds,
+        timeout: float | None,
+        callback: Callback | None,
+    ) -> Request:
+        request = self._pipe.submit(given, seed=seed, timeout=timeout, callback=callback)
+        self._live.add(request)
+        request.add_done_callback(self._live.discard)
+        return request
+
     def _segment_seconds(self) -> dict[str, float]:
         seconds: dict[str, float] = {}
-        # Not all versions of the runtime count.
-        count: Any = getattr(self._pipe, "stats", None)
-        for segment in count().segments if count else ():
+        for segment in self._pipe.stats().segments:
             # Each bucket has the segment once.
             seconds[segment.name] = seconds.get(segment.name, 0.0) + segment.seconds
         return seconds
+
+
+async def _kept_or_cancelled(submit: Callable[[], Request]) -> Request:
+    """What a thread submits: where requests may share calls, pictures are made tensors there.
+
+    If nobody waits for it any more when it is submitted, it is given up.
+    """
+    submitting = asyncio.create_task(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_give_up)
+        raise
+
+
+def _give_up(submitting: asyncio.Task[Request]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()

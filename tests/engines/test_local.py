@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,60 @@ def test_jobs_run_together_where_there_is_memory(memory: int, most: int) -> None
     assert most == compiler.most
 
 
+class Held:
+    """A compiler that takes all memory, and does not end before it is let."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.begun = threading.Event()
+        self.let = threading.Event()
+
+    def resources(self, *_: Any) -> Resources:
+        return Resources(1.0, 2**60)
+
+    def compile(self, *_: Any) -> Compiled:
+        self.calls += 1
+        self.begun.set()
+        assert self.let.wait(60)
+        return Compiled(None)
+
+
+def test_what_waits_for_memory_when_the_crew_goes_home_is_not_begun() -> None:
+    compiler = Held()
+    job: Any = CompileJob(compiler, None, {}, {}, CompileOptions(Path(), Path()))  # type: ignore[arg-type]
+    seen: list[type[BaseException]] = []
+
+    def wait_for_second(wait: Callable[[], Compiled]) -> None:
+        try:
+            wait()
+        except CancelledError as error:
+            seen.append(type(error))
+        compiler.let.set()
+
+    with Crew(LocalEngine(2)) as crew:
+        first = crew.start(lambda: crew.run(job))
+        compiler.begun.wait(60)
+        watcher = threading.Thread(
+            target=wait_for_second, args=(crew.start(lambda: crew.run(job)),)
+        )
+        watcher.start()
+    watcher.join()
+    assert Compiled(None) == first()
+    assert ([CancelledError], 1) == (seen, compiler.calls)
+
+
+def test_an_error_sends_the_crew_home_before_the_files_of_its_tasks_go() -> None:
+    compiler = Held()
+    compiler.let.set()
+    job: Any = CompileJob(compiler, None, {}, {}, CompileOptions(Path(), Path()))  # type: ignore[arg-type]
+    with Crew(LocalEngine(1)) as crew:
+        with pytest.raises(ZeroDivisionError), crew.over_on_error():
+            assert Compiled(None) == crew.run(job)
+            raise ZeroDivisionError
+        with pytest.raises(CancelledError):
+            crew.run(job)
+
+
 def test_with_one_worker_nothing_is_done_ahead() -> None:
     said: list[int] = []
     with Crew(LocalEngine(1)) as crew:
@@ -71,3 +127,7 @@ def test_engines_that_there_are_not() -> None:
         opened_engine("slurm")
     with pytest.raises(UsageError, match="0 jobs"):
         opened_engine("local", 0)
+
+
+def test_what_measures_is_not_disturbed_by_other_jobs() -> None:
+    assert [4, 1] == [opened_engine("local", 4, measuring=m).width for m in (False, True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def test_a_segment_that_kills_every_process_is_an_outcome(
         build(["cpu"], tmp_path / "there", engine=Killing(RayEngine(), marks, 99))
     assert "pipelines.py" in str(caught.value.where)
     assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.slow
+def test_an_engine_that_was_closed_gives_the_cluster_nothing(
+    cluster: Any, marks: Path, tmp_path: Path
+) -> None:
+    engine = Killing(RayEngine(), marks, 1)
+    engine.close()
+    with pytest.raises(CancelledError):
+        build(["cpu"], tmp_path / "there", engine=engine)
+    assert [] == list(marks.iterdir())
 
 
 def test_no_more_is_asked_for_than_a_node_has() -> None:

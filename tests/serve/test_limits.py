@@ -133,3 +133,18 @@ def test_a_client_that_goes_gives_its_request_up(url: str, raw: socket.socket) -
     assert 200 == requests.post(url + INFER, json=steps_request(), timeout=60).status_code
     assert 1 <= PAUSES.count(0.5) < STEPS
     assert 'endpoint="infer",model="steps",status="499"' in metrics(url)
+
+
+def test_a_client_that_goes_while_progress_is_told_is_no_error(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    until(lambda: busy(url) == [0, 0])
+    document = {"x": [[1, 2, 3, 4]], "seconds": [0.375], "stream": True}
+    path = "/v2/models/steps/generate"
+    with requests.post(url + path, json=document, stream=True, timeout=60) as done:
+        assert b"event: step" in next(done.iter_content(None))
+    until(lambda: busy(url) == [0, 0])
+    assert 1 <= PAUSES.count(0.375) < STEPS
+    until(lambda: 'endpoint="generate",model="steps",status="499"' in metrics(url))
+    assert "partitioner_active_requests 0.0" in metrics(url)
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

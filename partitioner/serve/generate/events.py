@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -31,7 +32,7 @@ class EventStream(Response):
     Until the first step a failure has a status of its own, as of requests without progress.
 
     Args:
-        admitted: held while it runs.
+        admitted: held while it runs, not while the client reads.
         work: runs the request.
     """
 
@@ -42,13 +43,19 @@ class EventStream(Response):
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._admitted:
+        # Who has gone hears no status, and once the answer has begun there is no other to give.
+        with suppress(ClientDisconnect):
             await unless_gone(receive, self._stream(send))
+
+    async def _run(self, callback: Callback) -> dict[str, Any]:
+        # A client that reads slowly keeps no place of those that wait and run.
+        with self._admitted:
+            return await self._work(callback)
 
     async def _stream(self, send: Send) -> None:
         loop, events = asyncio.get_running_loop(), asyncio.Queue[StepEvent | None]()
         task = asyncio.create_task(
-            self._work(lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
+            self._run(lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
         )
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
