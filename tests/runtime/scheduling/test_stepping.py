@@ -19,6 +19,7 @@ from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
 from partitioner.runtime.requests import Request
 from partitioner.runtime.scheduling.lanes import SteppedRun
+from partitioner.runtime.scheduling.sharing import joined_call
 from partitioner.runtime.scheduling.stepping import SharedBody
 from partitioner.runtime.traces import tracing
 from tests.loops import TRIPS
@@ -213,3 +214,19 @@ def test_calls_of_a_step_that_fails_are_counted(
         submit(pipe, 0).result(30)
     assert 1 in {segment.calls for segment in pipe.stats().segments}
     assert 1 == pipe.stats().requests.failed
+
+
+def test_one_whose_inputs_cannot_be_taken_is_answered_though_it_joins_others(
+    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staggered = Staggered(pipe, 1)
+
+    def refuse(contents: Any) -> Any:
+        if contents[0].seeds == [1]:
+            raise MemoryError
+        return joined_call(contents)
+
+    monkeypatch.setattr("partitioner.runtime.batches.joined_call", refuse)
+    submit(pipe, 0, callback=staggered).result(30)
+    with pytest.raises(MemoryError):
+        staggered.requests[0].result(30)
