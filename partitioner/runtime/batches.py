@@ -26,7 +26,7 @@ from partitioner.runtime.queueing import (
 )
 from partitioner.runtime.requests import Outputs
 from partitioner.runtime.rows import Part, Rows, gather, join, parts, with_batch
-from partitioner.runtime.scheduling.lanes import Lane
+from partitioner.runtime.scheduling.lanes import Lane, SteppedRun
 from partitioner.runtime.scheduling.sharing import (
     Abandoned,
     Content,
@@ -336,12 +336,15 @@ class BatchedPipeline(Submitting):
 def _lane(one: Pipeline, job: Job) -> Lane:
     assert job.share is not None
     content = cast("Content", job.share.content)
-    given, (seed,) = joined_call([content])
+
+    def start() -> SteppedRun:
+        given, (seed,) = joined_call([content])
+        return one.stepped(given, seed)
 
     def finish(outputs: dict[str, Array]) -> dict[str, Any]:
         return join([(Part(0, 1, 1), _batch_of(one), outputs)], several=content.rows.several)
 
-    return Lane(job, one.source, lambda: one.stepped(given, seed), content.callback, finish)
+    return Lane(job, one.source, start, content.callback, finish)
 
 
 def _batch_of(bucket: Pipeline) -> Batch:

@@ -210,14 +210,18 @@ class Pipeline(Submitting):
         arenas = self._schedules.arenas
         arena = arenas.take()
         release = partial(arenas.give_back, arena)
-        return SteppedRun(
-            self._executables,
-            chosen.scheduled,
-            values,
-            arena=arena,
-            release=release,
-            tallies=self._tallies,
-        )
+        try:
+            return SteppedRun(
+                self._executables,
+                chosen.scheduled,
+                values,
+                arena=arena,
+                release=release,
+                tallies=self._tallies,
+            )
+        except BaseException:
+            release()
+            raise
 
     def body(self, one: Pipeline) -> Body:
         """The loop of a bucket, for requests that share its steps.

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from partitioner.errors import OverloadedError, UsageError
@@ -135,7 +138,8 @@ class RequestQueue:
             self._start_threads(watched=request.deadline is not None)
             self._changed.notify_all()
         # Outside of the lock: it may be done already, and then is called at once.
-        request.add_done_callback(lambda _: self._forget(waiting))
+        # Weakly, for a future keeps its callbacks, and this is held by what holds the future.
+        request.add_done_callback(partial(self._forget, weakref.ref(waiting)))
 
     def check_room(self) -> None:
         """Refuse a request that could not wait, before work is put into it.
@@ -196,12 +200,18 @@ class RequestQueue:
                     return [waiting.item for waiting in group]
                 self._wait_until(self._line.next_ready())
 
-    def _serve(self, jobs: Sequence[Job]) -> None:
+    def _serve(self, jobs: list[Job]) -> None:
+        """Serve jobs that go together; takes them off the list.
+
+        An error's traceback keeps the frames that led to it, and a request its error. So no job is
+        left in a frame, here and in :func:`answer`: else only a full collection would end it.
+        """
         running = [job for job in jobs if job.request.set_running_or_notify_cancel()]
+        jobs.clear()
         if not running:
             return
         if self._together is None or running[0].share is None:
-            answer(running[0])
+            answer(running.pop())
             return
         try:
             self._together(running, self)
@@ -209,6 +219,9 @@ class RequestQueue:
             for job in running:
                 if not job.request.done():
                     job.request.set_exception(error)
+            del job
+        finally:
+            running.clear()
 
     def _watch(self) -> None:
         """Answer requests whose deadline passes while they wait."""
@@ -227,8 +240,11 @@ class RequestQueue:
     def _wait_until(self, when: float | None) -> None:
         self._changed.wait(None if when is None else max(0.0, when - time.monotonic()))
 
-    def _forget(self, waiting: Waiting[Job]) -> None:
+    def _forget(self, held: weakref.ref[Waiting[Job]], _: Future[Outputs]) -> None:
         """Free the place of a request that was answered while it waits: it was cancelled."""
+        waiting = held()
+        if waiting is None:
+            return
         with self._changed:
             if self._line.remove(waiting) and self._closed:
                 self._changed.notify_all()
@@ -241,5 +257,6 @@ def answer(job: Job) -> None:
         outputs = job.alone(job.request)
     except BaseException as error:  # noqa: BLE001 - whatever ends a request is its answer
         job.request.set_exception(error)
+        del job  # see RequestQueue._serve
     else:
         job.request.finish(outputs)

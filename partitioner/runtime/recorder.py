@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from partitioner.errors import OverloadedError
-from partitioner.runtime.requests import Request
+from partitioner.runtime.requests import Outputs, Request
 
 __all__ = ["WINDOW", "Latency", "Recorder", "RequestStats"]
 
@@ -97,7 +97,7 @@ class Recorder:
         """A request that was submitted: counted by what becomes of the future."""
         with self._lock:
             self._submitted.add(request)
-        request.add_done_callback(lambda _: self._done(request))
+        request.add_done_callback(self._done)
 
     @contextmanager
     def refusals(self) -> Generator[None]:
@@ -123,7 +123,8 @@ class Recorder:
             seconds=_latency(total, latest),
         )
 
-    def _done(self, request: Request) -> None:
+    def _done(self, request: Future[Outputs]) -> None:
+        assert isinstance(request, Request)
         if request.cancelled():
             kind = "cancelled"
         else:

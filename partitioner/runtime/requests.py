@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any
 
 from partitioner.errors import DeadlineError
@@ -35,21 +36,24 @@ class Request(Future[Outputs]):
         self.deadline = None if timeout is None else self.submitted + timeout
         self.follower: Follower | None = None
         self._abandoned = False
+        #: Its outputs are on their way to whoever waits: it is too late to give it up.
+        self._answering = False
 
     def cancel(self) -> bool:
         """Give the request up: at once while it waits, after the present step while it runs.
 
         Returns:
-            False if it is done already. Where it ends by itself before the next step, its outputs
-            are given up all the same.
+            False if it is done already, or being answered. Where it ends by itself before the next
+            step, its outputs are given up all the same.
         """
         with self._condition:
-            if self.done() and not self.cancelled():
+            if self._answering or (self.done() and not self.cancelled()):
                 return False
             self._abandoned = True
         # False where it runs: the runner sees that it was abandoned.
-        if super().cancel():
-            self._tell(CancelledError())
+        raised = self._told(CancelledError()) if super().cancel() else None
+        if raised is not None:
+            raise raised
         return True
 
     def cancelled(self) -> bool:
@@ -77,34 +81,51 @@ class Request(Future[Outputs]):
         )
 
     def set_running_or_notify_cancel(self) -> bool:
-        """As of Future; probes know that it is begun."""
-        runs = super().set_running_or_notify_cancel()
-        if runs and self.follower is not None:
-            self.follower.begun()
-        return runs
+        """As of Future; probes know that it is begun, and what they raise is its answer.
+
+        Returns:
+            False where nobody is to serve it.
+        """
+        if not super().set_running_or_notify_cancel():
+            return False
+        try:
+            if self.follower is not None:
+                self.follower.begun()
+        except BaseException as error:  # noqa: BLE001 - whatever ends a request is its answer
+            self.set_exception(error)
+            return False
+        return True
 
     def set_result(self, result: Outputs) -> None:
-        """As of Future; probes know it before who waits for it."""
-        self._tell(None)
-        super().set_result(result)
+        """As of Future; probes know it before who waits for it, and what they raise is the answer.
+
+        None is lost by what a probe raises: neither this request, nor the thread that serves it.
+        """
+        raised = self._told(None)
+        if raised is None:
+            super().set_result(result)
+        else:
+            super().set_exception(raised)
 
     def callback(self, then: Callback | None) -> Callback:
         """A callback for a run that serves this request; calls ``then``, too."""
+        # No function made here: the frame of one keeps what it encloses, even when it is cleared.
+        return partial(self._after_trip, then)
 
-        def after_trip(event: StepEvent) -> None:
-            self.check()
-            if then is not None:
-                then(event)
-
-        return after_trip
+    def _after_trip(self, then: Callback | None, event: StepEvent) -> None:
+        self.check()
+        if then is not None:
+            then(event)
 
     def set_exception(self, exception: BaseException | None) -> None:
-        """As of Future; probes know it before who waits for it.
+        """As of Future; probes know it before who waits for it, and what they raise is the answer.
 
         What the frames that it has passed hold, the run and its bound calls, is let go: else it
         would stay until the next full collection, for it holds the request.
         """
-        self._tell(exception)
+        raised = self._told(exception)
+        if raised is not None:
+            raised.__cause__, exception = exception, raised
         for error in _chain(exception):
             traceback.clear_frames(error.__traceback__)
         super().set_exception(exception)
@@ -112,16 +133,21 @@ class Request(Future[Outputs]):
     def finish(self, outputs: Outputs) -> None:
         """Give the outputs, unless the request was given up meanwhile."""
         with self._condition:
-            abandoned = self._abandoned
-        if abandoned:
+            self._answering = not self._abandoned
+        if not self._answering:
             self.set_exception(CancelledError())
         else:
             self.set_result(outputs)
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _told(self, error: BaseException | None) -> BaseException | None:
+        """Tell probes that it is answered, once; gives what they raise."""
         follower, self.follower = self.follower, None
-        if follower is not None:
-            follower.answered(error)
+        try:
+            if follower is not None:
+                follower.answered(error)
+        except BaseException as raised:  # noqa: BLE001 - whatever ends a request is its answer
+            return raised
+        return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from partitioner.errors import DeadlineError, OverloadedError, UsageError
+from partitioner.runtime.events import StepEvent
+from partitioner.runtime.probes import Follower, Source, Watch
 from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue
 from partitioner.runtime.requests import Outputs, Request
 
@@ -143,3 +148,65 @@ def test_closing_serves_what_waits_with_a_deadline() -> None:
     held.go.set()
     queue.close()
     assert {"y": 1} == kept.result(0)
+
+
+@pytest.mark.parametrize("kind", ["served", "failed", "cancelled"])
+def test_a_request_is_gone_with_its_last_holder(kind: str) -> None:
+    """Not only with the next full collection: it holds outputs, and its job holds inputs."""
+
+    def serve(request: Request) -> Outputs:
+        after = request.callback(None)
+        if kind == "cancelled":
+            request.cancel()
+            after(StepEvent("loop", 0, 2))
+        if kind == "failed":
+            raise ValueError
+        return {}
+
+    gc.disable()
+    try:
+        queue = RequestQueue("pipe", QueueOptions())
+        request = put(queue, serve)
+        gone = weakref.ref(request)
+        end = time.monotonic() + 30
+        while not request.done() and time.monotonic() < end:
+            time.sleep(0.001)
+        queue.close()
+        assert request.done()
+        del request
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+class Raising:
+    """A probe that cannot do one of the things that it is to do."""
+
+    def __init__(self, at: Literal["begun", "answered"]) -> None:
+        self.at = at
+
+    def submitted(self, request: int, source: Source, at: int) -> None: ...
+
+    def begun(self, request: int, at: int) -> None:
+        if self.at == "begun":
+            raise OSError(self.at)
+
+    def answered(self, request: int, at: int, error: BaseException | None) -> None:
+        if self.at == "answered":
+            raise OSError(self.at)
+
+    def call(self, source: Source, at: int, requests: Sequence[int]) -> Watch | None: ...
+
+
+@pytest.mark.parametrize("at", ["begun", "answered"])
+def test_what_a_probe_raises_is_the_answer_and_no_worker_is_lost(
+    at: Literal["begun", "answered"],
+) -> None:
+    queue = RequestQueue("pipe", QueueOptions())
+    request = Request()
+    request.follower = Follower([Raising(at)], Source("pipe", "sha256:0"))
+    queue.put(Job(request, lambda _: {}))
+    with pytest.raises(OSError, match=at):
+        request.result(30)
+    assert {"y": 1} == put(queue, lambda _: {"y": 1}).result(30)
+    queue.close()

@@ -7,6 +7,7 @@ from dataclasses import astuple
 
 import pytest
 
+from partitioner.errors import OverloadedError
 from partitioner.runtime.recorder import WINDOW, Recorder
 from partitioner.runtime.requests import Request
 
@@ -24,7 +25,8 @@ def test_calls() -> None:
         raise ValueError
     with pytest.raises(CancelledError), recorder.call():
         raise CancelledError
-    recorder.refuse()
+    with pytest.raises(OverloadedError), recorder.refusals():
+        raise OverloadedError("as many wait as may")
     assert (1, 1, 1, 1, 0, 0) == figures(recorder)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from partitioner.errors import DeadlineError
 from partitioner.runtime.events import StepEvent
-from partitioner.runtime.requests import Request
+from partitioner.runtime.requests import Outputs, Request
 
 
 def test_a_waiting_request_is_cancelled_at_once() -> None:
@@ -76,3 +76,18 @@ def test_an_error_does_not_keep_what_its_frames_held() -> None:
     assert gone() is None
     with pytest.raises(ValueError):
         request.result()
+
+
+def test_outputs_that_are_on_their_way_cannot_be_given_up() -> None:
+    cancelled: list[bool] = []
+
+    class Probe(Request):
+        def set_result(self, result: Outputs) -> None:
+            cancelled.append(self.cancel())
+            super().set_result(result)
+
+    request = Probe()
+    request.set_running_or_notify_cancel()
+    request.finish({"y": 1})
+    assert [False] == cancelled
+    assert (False, {"y": 1}) == (request.cancelled(), request.result())

@@ -37,7 +37,7 @@ class Rules:
     max_wait: float = 0.0
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Waiting(Generic[T]):
     """One that waits.
 

@@ -135,16 +135,19 @@ class SharedBody:
                 assert place.source is not None
                 self._put(place, row, lane.stepped.value(place.source)[lane.trip, ...])
         self._fresh = False
-        with serving(*(lane.request.follower for lane in lanes)), call(self._source) as watch:
-            self._run(watch)
+        spent: dict[str, Tally] = {}
+        try:
+            with serving(*(lane.request.follower for lane in lanes)), call(self._source) as watch:
+                self._run(watch, spent)
+        finally:
+            self._tallies.add(spent)
         for row, lane in places:
             pairs = zip(aligned.nexts, aligned.carries, lane.stepped.carried, strict=True)
             for value, place, array in pairs:
                 rows = _rows(self._arrays[value], place.axis, row, aligned.rows)
                 array[...] = rows.reshape(array.shape)
 
-    def _run(self, watch: Watch | None) -> None:
-        spent: dict[str, Tally] = {}
+    def _run(self, watch: Watch | None, spent: dict[str, Tally]) -> None:
         clock = perf_counter()
         for segment, bound in self._calls:
             began = perf_counter_ns() if watch is not None else 0
@@ -155,7 +158,6 @@ class SharedBody:
             tally = spent.setdefault(segment, Tally())
             tally.calls, tally.seconds = tally.calls + 1, tally.seconds + now - clock
             clock = now
-        self._tallies.add(spent)
 
     def _settle(self, lanes: Sequence[Lane]) -> list[tuple[int, Lane]]:
         """A row for each lane: its own of the last step, else one of somebody who has left."""

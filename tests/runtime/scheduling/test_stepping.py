@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,12 @@ from partitioner.runtime.events import StepEvent
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
 from partitioner.runtime.requests import Request
+from partitioner.runtime.scheduling.lanes import SteppedRun
+from partitioner.runtime.scheduling.sharing import joined_call
 from partitioner.runtime.scheduling.stepping import SharedBody
+from partitioner.runtime.traces import tracing
 from tests.loops import TRIPS
+from tests.runtime.tracefiles import check_trace, read_trace
 
 Array = np.ndarray[Any, Any]
 
@@ -159,3 +165,68 @@ def test_lists_are_answered_by_lists(pipe: BatchedPipeline) -> None:
     several = pipe.submit(x=[x(1), x(2)], scale=1.0, seed=[1, 2]).result(30)
     assert (1, 2) == (len(one["kept"]), len(several["kept"]))
     np.testing.assert_allclose(one["y"][0], several["y"][0], rtol=1e-6)
+
+
+def test_a_request_that_shares_steps_is_counted_and_told_of_once(
+    pipe: BatchedPipeline, tmp_path: Path
+) -> None:
+    with tracing(tmp_path / "trace.json"):
+        Staggered(pipe, 2).run()
+    events = read_trace(tmp_path / "trace.json")
+    check_trace(events)
+    assert 3 == sum(event["name"].startswith("request ") for event in events if event["ph"] == "b")
+    told = Counter(event["name"] for event in events if event.get("cat") == "segment")
+    figures = pipe.stats()
+    counted = Counter[str]()
+    for segment in figures.segments:
+        counted[segment.name] += segment.calls
+    assert {name: count for name, count in counted.items() if count} == told
+    assert (3, 0, 0) == (figures.requests.served, figures.requests.running, figures.requests.failed)
+
+
+def test_a_run_that_cannot_be_made_gives_its_arena_back(
+    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BackendError("no memory")
+
+    submit(pipe, 0).result(30)
+    before = pipe.stats().memory.arenas
+    with monkeypatch.context() as patched:
+        patched.setattr(SteppedRun, "__init__", refuse)
+        with pytest.raises(BackendError, match="no memory"):
+            submit(pipe, 0).result(30)
+    submit(pipe, 0).result(30)
+    assert before == pipe.stats().memory.arenas
+
+
+def test_calls_of_a_step_that_fails_are_counted(
+    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SharedBody._run  # pyright: ignore[reportPrivateUsage]
+
+    def failing(self: SharedBody, watch: Any, spent: Any) -> None:
+        run(self, watch, spent)
+        raise BackendError("out of order")
+
+    monkeypatch.setattr(SharedBody, "_run", failing)
+    with pytest.raises(BackendError):
+        submit(pipe, 0).result(30)
+    assert 1 in {segment.calls for segment in pipe.stats().segments}
+    assert 1 == pipe.stats().requests.failed
+
+
+def test_one_whose_inputs_cannot_be_taken_is_answered_though_it_joins_others(
+    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staggered = Staggered(pipe, 1)
+
+    def refuse(contents: Any) -> Any:
+        if contents[0].seeds == [1]:
+            raise MemoryError
+        return joined_call(contents)
+
+    monkeypatch.setattr("partitioner.runtime.batches.joined_call", refuse)
+    submit(pipe, 0, callback=staggered).result(30)
+    with pytest.raises(MemoryError):
+        staggered.requests[0].result(30)
