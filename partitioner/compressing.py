@@ -26,13 +26,28 @@ from partitioner.quality import QualityBudget, judge
 from partitioner.reference import Recorder, record
 from partitioner.variants import trips_of, with_trips
 
-__all__ = ["QUANTIZE", "check_quantize", "complete", "compress"]
+__all__ = ["QUANTIZE", "check_quantize", "complete", "compress", "one_budget"]
 
 #: What ``--quantize`` takes.
 QUANTIZE = ("int8",)
 
 #: How many calls of each segment calibration sees, spread over loops and examples.
 _CALLS = 16
+
+
+def one_budget(
+    accuracy: float | None, quality: QualityBudget | None
+) -> float | QualityBudget | None:
+    """The budget of compression, if there is one.
+
+    Raises:
+        UsageError: there are two.
+    """
+    if accuracy is not None and quality is not None:
+        raise UsageError(
+            "an accuracy budget and a quality budget are given", advice="leave one of them out"
+        )
+    return quality if accuracy is None else float(accuracy)
 
 
 def check_quantize(

@@ -75,6 +75,11 @@ class Settings:
         return {type(self.module), *map(type, find_modules(self.module).values())}
 
     @property
+    def has_variants(self) -> bool:
+        """Whether a caller may choose a schedule."""
+        return bool(self.prepare_with["variants"])
+
+    @property
     def precision(self) -> Precision | None:
         return self.prepare_with["precision"]
 
