@@ -153,15 +153,17 @@ class MemberBuild:
         if settings.tune:
             with phase("tune"):
                 prepared = tune_plan(prepared, options, phase.tell)
-        if settings.budget is None:
+        budget = settings.budget_for(bucket)
+        if budget is None:
             return prepared
         with phase("compress"):
             return compress(
                 prepared,
                 bucket.example_inputs,
-                settings.budget,
+                budget,
                 quantize=settings.quantize,
                 calibration=bucket.filled(settings.calibration),
+                batch=bucket.batch,
                 timeout_s=settings.timeout_s,
                 memory_bytes=settings.memory_bytes,
                 log=settings.log,

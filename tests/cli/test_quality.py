@@ -145,6 +145,18 @@ def test_a_quality_budget_chooses_the_level(least: str, level: str, tmp_path: Pa
     assert 0 == done.returncode, done.stderr
 
 
+def test_a_metric_sees_the_requests_of_a_bucket_one_by_one(tmp_path: Path) -> None:
+    one = STACK.replace("randn(5,", "randn(1,")
+    shape = "    assert (1, 128) == expected['y'].shape == actual['y'].shape\n"
+    head, metric, body = one.partition("def quality(expected, actual):\n")
+    (tmp_path / "stack.py").write_text(f"{head}{metric}{shape}{body}")
+    given = ("--batch", "2", "--quality-budget", "60%", "--json")
+    done = partition("build", "stack.py", *given, cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    (trade,) = json.loads(done.stdout)["compression"]
+    assert "int4" == trade["level"]
+
+
 def test_two_budgets_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "stack.py").write_text(STACK)
     budgets = ("--quality-budget", "90%", "--accuracy-budget", "0.1")
