@@ -83,6 +83,13 @@ def test_options_that_go_with_it(folder: Path) -> None:
     assert 2 == verify(folder, "--set", "scale=3").returncode
 
 
+def test_what_is_asked_is_checked_before_the_bundle(folder: Path) -> None:
+    (folder / "damaged").mkdir()
+    given = ("--quality", "model.py", "--set", "scale=3", "--quality-budget", "all")
+    done = partition("verify", "damaged", *given, cwd=folder)
+    assert (2, True) == (done.returncode, "takes a share such as" in done.stderr)
+
+
 @pytest.mark.parametrize(("text", "share"), [("98.5%", 0.985), ("0.985", 0.985), (" 100 % ", 1.0)])
 def test_shares(text: str, share: float) -> None:
     assert share == pytest.approx(parse_share(text))
