@@ -34,6 +34,7 @@ SHARED = (
     "partitioner.backends.graphs",
     "partitioner.backends.lifting",
     "partitioner.backends.mapped",
+    "partitioner.backends.weighing",
     "partitioner.backends.worker",
     "partitioner.backends.workers",
     "partitioner.caching.canonical",

@@ -1,80 +1,45 @@
-"""The way of a build: capture, passes, plan, compile, parity, bundle.
+"""The way of a build: what is asked is checked, the pipeline captured, every member built.
 
 A bundle for several targets has a member for each, and one with batch sizes for each of these, too.
 The pipeline is captured once for all targets; all that comes after is done for each member, into
-one directory, so that equal blobs are there once.
+one directory, so that equal blobs are there once; :mod:`partitioner.member_build` is that.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
-from partitioner.artifacts.manifest import (
-    Manifest,
-    ParitySample,
-)
 from partitioner.artifacts.writer import BundleWriter
-from partitioner.backendoptions import BackendOptions, check_options, check_stages
-from partitioner.backends.base import CompileOptions
-from partitioner.backends.worker import stop_worker
+from partitioner.backendoptions import BackendOptions, check_options
 from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
-from partitioner.buffers import measure
 from partitioner.caching.cache import CompileCache
 from partitioner.caching.options import CacheOptions
-from partitioner.caching.parity import check_parity
-from partitioner.caching.parity_key import parity_key
 from partitioner.choices import check_variants
-from partitioner.compressing import check_quantize, complete, compress
+from partitioner.compressing import check_quantize, complete, one_budget
 from partitioner.engines import Engine, opened_engine
 from partitioner.engines.crew import Crew
-from partitioner.errors import UsageError
-from partitioner.frontend import (
-    prepare,
-    require_backends,
-    targets_of,
-)
-from partitioner.frontend import tune as tune_plan
-from partitioner.job import Job
+from partitioner.frontend import require_backends, targets_of
+from partitioner.member_build import MemberBuild, Workshop
 from partitioner.members import Member, in_turn
 from partitioner.passes.pipeline import DEFAULT
-from partitioner.phases import Phases, Progress, working_directory
+from partitioner.phases import Phases, Progress
 from partitioner.planning.overrides import Overrides
-from partitioner.precision import Precision, check_limits, hint_for
-from partitioner.provenance import attested
+from partitioner.precision import Precision, check_limits
 from partitioner.provenance.source import source_file
 from partitioner.quality import QualityBudget
-from partitioner.recording import (
-    check_labels,
-    label_of,
-    plain_options,
-    portable_plan,
-    report_of,
-    toolchain,
-    variants_of,
-)
-from partitioner.requirements import requirements_of
+from partitioner.recording import check_labels, label_of
 from partitioner.settings import Settings
 from partitioner.specs import Image, Noise
 from partitioner.step_batching import StepBuckets, check_step_sizes
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
-from partitioner.weights import Known, MappedBlobs
+from partitioner.weights import Known
 
 __all__ = ["BuildResult", "Progress", "build"]
-
-Array = npt.NDArray[Any]
-
-CONSTANTS_TYPE = "application/vnd.partitioner.constants.v1"
-
-#: From this size on the compiler's process is ended before parity.
-_LARGE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -197,24 +162,18 @@ def build(
         PartitionerError: a subclass says what went wrong, where, and what to do. Nothing is left
             at ``output``; failed parity keeps its arrays in ``OUTPUT.parity``.
     """
-    targets = targets_of(target, backends)
-    if tune and backends is None:
-        targets = tuple(measurable(hardware) for hardware in targets)
-    for hardware in targets:
-        require_backends(hardware, deferred=defer_compile)
+    targets = _checked_targets(target, backends, tune=tune, deferred=defer_compile)
     check_options(backend_options or {}, targets)
     check_limits(accuracy_budget, tolerance)
-    budget = quality_budget if accuracy_budget is None else float(accuracy_budget)
-    if quality_budget is not None and accuracy_budget is not None:
-        raise UsageError(
-            "an accuracy budget and a quality budget are given", advice="leave one of them out"
-        )
+    budget = one_budget(accuracy_budget, quality_budget)
     check_quantize(quantize, budget, len(calibration))
     label = name or label_of(module)
     check_labels(label, version)
     check_variants([dict(choice) for choice in variants] or [{}], example_inputs)
-    compiled = CompileCache.open(cache or CacheOptions.from_environment(), label)
-    phase = Phases(progress)
+    sizes = check_sizes(batch)
+    if step_batching:
+        check_step_sizes(sizes)
+    names = row_inputs(example_inputs, batched) if sizes else ()
     settings = Settings(
         module,
         example_inputs,
@@ -240,184 +199,89 @@ def build(
         timeout_s=timeout_s,
         memory_bytes=memory_bytes,
         log=None if log is None else Path(log),
-        cache=compiled,
+        cache=CompileCache.open(cache or CacheOptions.from_environment(), label),
         source=source_file(module) if source is None else Path(source),
         several=len(targets) > 1,
         backend_options=backend_options or {},
         defer_compile=defer_compile,
         step_batching=step_batching,
     )
-    sizes = check_sizes(batch)
-    if step_batching:
-        check_step_sizes(sizes)
-    names = row_inputs(example_inputs, batched) if sizes else ()
     with (
         BundleWriter(output, overwrite=overwrite) as writer,
         Crew(opened_engine(engine, jobs, measuring=tune)) as crew,
     ):
-        with phase("capture"):
-            if sizes:
-                buckets = make_buckets(settings.capture, example_inputs, names, sizes)
-            else:
-                captures = tuple(settings.capture(example_inputs))
-                buckets = (Bucket(dict(example_inputs), captures, None),)
-        # Each target by itself: what it gives does not depend on which others there are.
-        known = {hardware.name: Known() for hardware in targets}
-        steps = {hardware.name: StepBuckets() for hardware in targets}
-        members = (
-            Member(
-                _label(hardware, bucket, settings, len(sizes)),
-                hardware.name if settings.several else "",
-                _add_member(
-                    settings,
-                    hardware,
-                    bucket,
-                    writer,
-                    phase,
-                    known[hardware.name],
-                    steps[hardware.name],
-                    crew,
-                ),
-            )
-            for hardware, bucket in itertools.product(targets, buckets)
-        )
-        # What is measured must have the machine to itself.
-        reports = dict(in_turn(members, phase, ahead=crew.is_wide and not settings.tune))
-        digest = writer.publish()
+        return _built(settings, targets, sizes, names, Workshop(writer, Phases(progress), crew))
+
+
+def _checked_targets(
+    target: str | Target | Sequence[str | Target],
+    backends: Sequence[str] | None,
+    *,
+    tune: bool,
+    deferred: bool,
+) -> tuple[Target, ...]:
+    """The targets, each with the backends that it is planned with and that can compile here."""
+    targets = targets_of(target, backends)
+    if tune and backends is None:
+        targets = tuple(measurable(hardware) for hardware in targets)
+    for hardware in targets:
+        require_backends(hardware, deferred=deferred)
+    return targets
+
+
+def _built(
+    settings: Settings,
+    targets: Sequence[Target],
+    sizes: Sequence[int],
+    names: Sequence[str],
+    workshop: Workshop,
+) -> BuildResult:
+    """Build every member, and publish the bundle.
+
+    Args:
+        sizes: of the buckets; none for a bundle without.
+        names: of the inputs that have rows.
+    """
+    writer, phase, crew = workshop.writer, workshop.phase, workshop.crew
+    with phase("capture"):
+        buckets = _buckets(settings, sizes, names)
+    # What is measured must have the machine to itself.
+    ahead = crew.is_wide and not settings.tune
+    members = _members(settings, targets, buckets, workshop)
+    reports = dict(in_turn(members, phase, ahead=ahead))
+    digest = writer.publish()
     report = {"members": reports} if len(reports) > 1 else next(iter(reports.values()))
-    told = {} if compiled is None else compiled.finish()
+    told = {} if settings.cache is None else settings.cache.finish()
     report = {**report, "seconds": phase.seconds, "cache": told}
     return BuildResult(writer.path, digest, report)
 
 
-def _label(target: Target, bucket: Bucket, settings: Settings, sizes: int) -> str:
+def _buckets(settings: Settings, sizes: Sequence[int], names: Sequence[str]) -> tuple[Bucket, ...]:
+    """The pipeline, captured with each number of rows, or as it is."""
+    if sizes:
+        return make_buckets(settings.capture, settings.example_inputs, names, sizes)
+    captures = tuple(settings.capture(settings.example_inputs))
+    return (Bucket(dict(settings.example_inputs), captures, None),)
+
+
+def _members(
+    settings: Settings,
+    targets: Sequence[Target],
+    buckets: Sequence[Bucket],
+    workshop: Workshop,
+) -> Iterator[Member]:
+    """Each target's members, by their rows."""
+    for hardware in targets:
+        # Each target by itself: what it gives does not depend on which others there are.
+        known, steps = Known(), StepBuckets()
+        for bucket in buckets:
+            own = MemberBuild(settings, hardware, bucket, known, steps, workshop)
+            label = _label(hardware, bucket, settings, len(buckets))
+            yield Member(label, hardware.name if settings.several else "", own.run())
+
+
+def _label(target: Target, bucket: Bucket, settings: Settings, buckets: int) -> str:
     """What tells a member from the others; nothing if there is but one."""
     parts = [target.name] if settings.several else []
-    parts += [f"batch={bucket.rows}"] if sizes > 1 else []
+    parts += [f"batch={bucket.rows}"] if buckets > 1 else []
     return " ".join(parts)
-
-
-def _add_member(
-    settings: Settings,
-    hardware: Target,
-    bucket: Bucket,
-    writer: BundleWriter,
-    phase: Phases,
-    known: Known,
-    steps: StepBuckets,
-    crew: Crew,
-) -> Generator[None, None, dict[str, Any]]:
-    """Build for one target and batch; stops once, when its compilers run, for other members.
-
-    Args:
-        known: weights that the target's smaller buckets have written.
-        steps: the target's smaller buckets, where requests are to share steps.
-
-    Returns:
-        the report.
-    """
-    example_inputs = bucket.example_inputs
-    with working_directory() as workdir, crew.over_on_error():
-        prepared = prepare(
-            settings.module,
-            example_inputs,
-            target=hardware,
-            observers=settings.dump_for(phase.target),
-            phase=phase,
-            captures=bucket.captures,
-            **settings.prepare_for(bucket.rows),
-        )
-        prepared = replace(prepared, rows=bucket.rows)
-        check_stages(settings.backend_options, prepared.planned.plan)
-        compile_options = CompileOptions(
-            workdir,
-            writer.blobs_dir,
-            settings.timeout_s,
-            settings.memory_bytes,
-            settings.log,
-            hint_for(hardware, settings.precision),
-            target=hardware,
-            defer=settings.defer_compile,
-            settings=settings.backend_options,
-            tune=settings.tune,
-        )
-        if settings.tune:
-            with phase("tune"):
-                prepared = tune_plan(prepared, compile_options, phase.tell)
-        if settings.budget is not None:
-            with phase("compress"):
-                prepared = compress(
-                    prepared,
-                    example_inputs,
-                    settings.budget,
-                    quantize=settings.quantize,
-                    calibration=bucket.filled(settings.calibration),
-                    timeout_s=settings.timeout_s,
-                    memory_bytes=settings.memory_bytes,
-                    log=settings.log,
-                )
-        mapped = MappedBlobs(writer.blob_path)
-        job = Job(settings.module, bucket, prepared, writer, mapped, known, settings.cache, crew)
-        with phase("compile", ends=False):
-            job.start(compile_options)
-        yield
-        with phase("compile"):
-            compilation = job.finish(phase)
-            artifacts, prepared = compilation.artifacts, job.prepared
-            planned, cases = prepared.planned, prepared.cases
-            constants = [job.write_constants(case) for case in cases]
-        if crew.is_idle and sum(blob.size for blob in writer.blobs.values()) > _LARGE_BYTES:
-            # The worker's memory is wanted for the eager pipeline; starting another costs seconds.
-            stop_worker()
-        samples: list[ParitySample | None] = [None] * len(cases)
-        errors: dict[str, Any] = {}
-        if settings.parity:
-            with phase("parity"):
-                limit = settings.tolerance_on(hardware, artifacts, prepared.rounding)
-                samples, errors = check_parity(
-                    lambda: job.check(artifacts, limit),
-                    lambda: parity_key(settings.module, bucket, job.prepared, artifacts, limit),
-                    settings.cache,
-                    writer,
-                    settings.label,
-                    workdir / "parity",
-                )
-        with phase("bundle"):
-            job.drop_unread(artifacts)
-            report = report_of(prepared, compilation)
-            manifest = Manifest(
-                name=settings.label,
-                version=settings.version,
-                target=hardware.name,
-                inputs=prepared.program.inputs,
-                outputs={n: planned.plan.values[v] for n, v in planned.plan.outputs.items()},
-                plan=portable_plan(planned.plan),
-                artifacts=artifacts,
-                constants=constants[0],
-                blobs=tuple(writer.blobs[digest] for digest in sorted(writer.blobs)),
-                parity=samples[0],
-                toolchain=toolchain(),
-                options={
-                    **plain_options(cases[0].options),
-                    "passes": prepared.passes,
-                    "target": hardware.name,
-                    "placement": prepared.recipe,
-                    **settings.recorded_budget,
-                    **settings.recorded_options,
-                    "quantize": settings.quantize,
-                },
-                report=report,
-                variants=(
-                    variants_of(cases, constants, samples)
-                    if settings.prepare_with["variants"]
-                    else ()
-                ),
-                memory=measure(planned.plan),
-                requirements=requirements_of(hardware, artifacts, writer.blob_path),
-                batch=bucket.batch,
-            )
-            if settings.step_batching:
-                steps.check(manifest)
-            full = attested(manifest, writer, settings.kinds, settings.source)
-            writer.add_member(full, machine=next(iter(hardware.machine), ""))
-    return {**report, "parity": errors}

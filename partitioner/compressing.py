@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from partitioner.artifacts.manifest import Batch
 from partitioner.backends.base import CompileOptions
 from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Judge, Results, Static, find_levels, rounding_of
@@ -24,15 +25,31 @@ from partitioner.precision import multiplies_in_8_bits
 from partitioner.program import Program
 from partitioner.quality import QualityBudget, judge
 from partitioner.reference import Recorder, record
+from partitioner.row_parity import rows_of
 from partitioner.variants import trips_of, with_trips
 
-__all__ = ["QUANTIZE", "check_quantize", "complete", "compress"]
+__all__ = ["QUANTIZE", "check_quantize", "complete", "compress", "one_budget"]
 
 #: What ``--quantize`` takes.
 QUANTIZE = ("int8",)
 
 #: How many calls of each segment calibration sees, spread over loops and examples.
 _CALLS = 16
+
+
+def one_budget(
+    accuracy: float | None, quality: QualityBudget | None
+) -> float | QualityBudget | None:
+    """The budget of compression, if there is one.
+
+    Raises:
+        UsageError: there are two.
+    """
+    if accuracy is not None and quality is not None:
+        raise UsageError(
+            "an accuracy budget and a quality budget are given", advice="leave one of them out"
+        )
+    return quality if accuracy is None else float(accuracy)
 
 
 def check_quantize(
@@ -103,6 +120,7 @@ def compress(
     *,
     quantize: str | None = None,
     calibration: Sequence[Mapping[str, Any]] = (),
+    batch: Batch | None = None,
     timeout_s: float = 1800.0,
     memory_bytes: int | None = None,
     log: Path | None = None,
@@ -114,6 +132,7 @@ def compress(
             how good results have to be by the pipeline's own metric.
         quantize: ``int8`` to compute products in 8 bits, where a backend can.
         calibration: more examples, of the types of ``example_inputs``; the first is that itself.
+        batch: of the examples, where these are of several requests: a metric sees each by itself.
         timeout_s, memory_bytes, log: for quantising one segment.
 
     Raises:
@@ -146,7 +165,7 @@ def compress(
     if not isinstance(budget, QualityBudget):
         limit, judged = budget, None
     else:
-        limit, judged = math.inf, _judge_of(budget)
+        limit, judged = math.inf, _judge_of(budget, batch)
         more = complete(example_inputs, budget.examples, "quality inputs")
         examples = [example_inputs, *more]
     requests = _requests(case.captured.program, examples, _placeholders(first))
@@ -170,12 +189,16 @@ def _requests(
     ]
 
 
-def _judge_of(budget: QualityBudget) -> Judge:
+def _judge_of(budget: QualityBudget, batch: Batch | None) -> Judge:
     """Whether the mean of the metric over all requests is high enough."""
 
     def judged(expected: Results, found: Results) -> bool:
-        pairs = zip(expected, found, strict=True)
-        values = [judge(budget.metric, _arrays(want), _arrays(got)) for want, got in pairs]
+        wants, gots = (
+            [row for one in results for row in rows_of(batch, _arrays(one))]
+            for results in (expected, found)
+        )
+        pairs = zip(wants, gots, strict=True)
+        values = [judge(budget.metric, want, got) for want, got in pairs]
         return sum(values) / len(values) >= budget.least
 
     return judged

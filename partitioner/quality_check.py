@@ -74,12 +74,13 @@ def measure_bundle(
         ModelError: the metric fails.
         PartitionerError: as ``load`` and the loaded pipeline.
     """
-    loaded = cast(Any, partitioner.runtime.load(path, **load_options))
     values: list[float] = []
-    for seed, request in enumerate(requests, PARITY_SEED):
-        given = {name: tensor.detach().numpy() for name, tensor in named_tensors(request).items()}
-        actual = loaded(**given, seed=seed)
-        values.append(judge(metric, _run_eager(pipeline, request, options or {}, seed), actual))
+    with partitioner.runtime.load(path, **load_options) as loaded:
+        for seed, request in enumerate(requests, PARITY_SEED):
+            tensors = named_tensors(request)
+            given = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+            actual = cast(Any, loaded)(given, seed=seed)
+            values.append(judge(metric, _run_eager(pipeline, request, options or {}, seed), actual))
     found = Measured(tuple(values))
     if least is not None and found.mean < least:
         raise ParityError(

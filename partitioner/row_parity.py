@@ -13,7 +13,7 @@ from partitioner.parity import expected_of
 from partitioner.program import DrawSequence
 from partitioner.runtime.compare import Gist, compare_gists
 
-__all__ = ["check_row", "last_row"]
+__all__ = ["check_row", "last_row", "rows_of"]
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +26,30 @@ def last_row(drawn: Mapping[str, Array], draws: Sequence[DrawSequence]) -> dict[
     """
     rows = {draw.placeholder: draw.row for sequence in draws for draw in sequence.draws}
     return {name: a[:, -1:] if rows[name] else a[-1:] for name, a in drawn.items()}
+
+
+def rows_of(batch: Batch | None, together: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Outputs of a batch, as those of each request: what is listed has its name without a number.
+
+    Args:
+        batch: None, or one of one row: the outputs are those of one request as they are.
+        together: outputs of the batch, by name.
+    """
+    if batch is None or batch.rows == 1:
+        return [dict(together)]
+    rows: list[dict[str, Array]] = []
+    for row in range(batch.rows):
+        stacked = {name: together[name][row : row + 1] for name in batch.stacked}
+        listed = {name: together[f"{name}.{row}"] for name in batch.listed}
+        # What depends on no input is the same for all requests.
+        same = {name: a for name, a in together.items() if _is_constant(batch, name)}
+        rows.append({**same, **stacked, **listed})
+    return rows
+
+
+def _is_constant(batch: Batch, name: str) -> bool:
+    head, _, tail = name.rpartition(".")
+    return name not in batch.stacked and not (tail.isdigit() and head in batch.listed)
 
 
 def check_row(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from partitioner.artifacts.manifest import Artifact, Tolerance
 from partitioner.backendoptions import BackendOptions
+from partitioner.batching import Bucket
 from partitioner.caching.cache import CompileCache
 from partitioner.capture import Captured
 from partitioner.capture.stages import find_modules
@@ -75,8 +76,19 @@ class Settings:
         return {type(self.module), *map(type, find_modules(self.module).values())}
 
     @property
+    def has_variants(self) -> bool:
+        """Whether a caller may choose a schedule."""
+        return bool(self.prepare_with["variants"])
+
+    @property
     def precision(self) -> Precision | None:
         return self.prepare_with["precision"]
+
+    def budget_for(self, bucket: Bucket) -> float | QualityBudget | None:
+        """The budget, with the examples of a metric as the bucket takes them."""
+        if not isinstance(self.budget, QualityBudget):
+            return self.budget
+        return replace(self.budget, examples=tuple(bucket.filled(self.budget.examples)))
 
     @property
     def recorded_budget(self) -> dict[str, Any]:

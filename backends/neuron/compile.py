@@ -94,6 +94,7 @@ class NeuronCompiler:
                 "deferred": options.defer,
             },
             {"family": target.family or target.name, "devices": here},
+            limited=settings.weights == "measured",
         )
 
     def compile(

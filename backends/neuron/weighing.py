@@ -17,7 +17,7 @@ from partitioner.backends.base import Compiled
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.neuron.execute import NeuronExecutor
 from partitioner.backends.neuron.settings import HLO_LIMIT
-from partitioner.errors import PartitionerError
+from partitioner.errors import CompileError, PartitionerError
 from partitioner.plan import SegmentInfo
 from partitioner.tuning.measuring import timed
 
@@ -52,7 +52,9 @@ def weighed(compile_as: Callable[[Way], Compiled], info: SegmentInfo) -> Compile
             loaded[other] = _load(artifacts[other], info, stack)
             seconds = timed(loaded)
         except PartitionerError as error:
-            return _noted(made, f"the weights' place was not measured: {error.what}")
+            noted = _noted(made, f"the weights' place was not measured: {error.what}")
+            # With more time or memory the other way might have been compiled.
+            return replace(noted, limited=isinstance(error, CompileError))
     best = min(seconds, key=lambda way: seconds[way])
     chosen = artifacts[best]
     return replace(chosen, options={**chosen.options, "measured": seconds})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,10 @@ from partitioner.cli.models import member_option, needs_torch
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import UsageError
 from partitioner.hostops import import_host_op
+
+if TYPE_CHECKING:
+    from partitioner.modelfile import LoadedModel
+    from partitioner.quality import Metric
 
 __all__ = ["command"]
 
@@ -61,6 +65,7 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
     """
     if options["model"] is None and (options["settings"] or options["quality_budget"]):
         raise UsageError("--set and --quality-budget go with --quality", advice="name the model")
+    asked = None if options["model"] is None else _asked(options)
     from partitioner.runtime.verify import verify_bundle
 
     ops = [import_host_op(text) for text in options["host_ops"]]
@@ -74,28 +79,41 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
         allow_executable=options["allow_executable"],
     )
     document, lines = report.to_dict(), []
-    if options["model"] is not None:
-        document["quality"] = _quality(bundle, ops, options)
+    if asked is not None:
+        document["quality"] = _quality(bundle, ops, options, *asked)
         lines = _quality_lines(document["quality"])
     emit(as_json, document, lambda: "\n".join([_text(report), *lines]))
 
 
-def _quality(bundle: Path, ops: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The bundle's results by the model file's metric."""
+def _asked(options: dict[str, Any]) -> tuple[LoadedModel, Metric, float | None]:
+    """The model file, its metric, and what the mean has to be: before anything takes time."""
     try:
         from partitioner.modelfile import load_model, parse_setting
         from partitioner.quality import metric_of, parse_share
-        from partitioner.quality_check import measure_bundle, requests_of
     except ImportError as error:
         raise needs_torch(error, "measuring quality") from error
     budget = options["quality_budget"]
     least = None if budget is None else parse_share(budget)
     loaded = load_model(options["model"], dict(parse_setting(s) for s in options["settings"]))
+    return loaded, metric_of(loaded), least
+
+
+def _quality(
+    bundle: Path,
+    ops: list[Any],
+    options: dict[str, Any],
+    loaded: LoadedModel,
+    metric: Metric,
+    least: float | None,
+) -> dict[str, Any]:
+    """The bundle's results by the model file's metric."""
+    from partitioner.quality_check import measure_bundle, requests_of
+
     found = measure_bundle(
         bundle,
         loaded.pipeline,
         requests_of(loaded),
-        metric_of(loaded),
+        metric,
         options=loaded.options,
         least=least,
         threads=options["threads"],

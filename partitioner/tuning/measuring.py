@@ -84,7 +84,8 @@ class Workbench:
                     loaded[name](*_inputs(loaded[name]))
                 except BackendError as error:
                     results[name] = Measured(None, error.what)
-                    loaded.pop(name, None)
+                    if name in loaded:
+                        loaded.pop(name).close()
             seconds = timed(loaded)
             return results | {n: Measured(s, limited=limited[n]) for n, s in seconds.items()}
         finally:

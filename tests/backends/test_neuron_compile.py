@@ -244,6 +244,7 @@ def test_a_machine_that_only_compiles_goes_by_size(
     (note,) = made.options["warnings"]
     assert "was not measured" in note
     assert "the Neuron runtime does not start here" in note
+    assert not made.limited
     # And not twice.
     assert {"auto"} == compilations(tmp_path)
 
@@ -254,6 +255,8 @@ def test_a_way_that_cannot_be_compiled_is_left(well: Path, files: Files, tmp_pat
     assert {"auto", "separate"} == compilations(tmp_path)
     assert made.options["inline_weights"]
     assert "exit code 70" in made.options["warnings"][-1]
+    # With more time or memory it might not be left, so the compile cache must not say so for good.
+    assert made.limited
     check_numbers(made, files)
 
 

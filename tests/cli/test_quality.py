@@ -83,6 +83,13 @@ def test_options_that_go_with_it(folder: Path) -> None:
     assert 2 == verify(folder, "--set", "scale=3").returncode
 
 
+def test_what_is_asked_is_checked_before_the_bundle(folder: Path) -> None:
+    (folder / "damaged").mkdir()
+    given = ("--quality", "model.py", "--set", "scale=3", "--quality-budget", "all")
+    done = partition("verify", "damaged", *given, cwd=folder)
+    assert (2, True) == (done.returncode, "takes a share such as" in done.stderr)
+
+
 @pytest.mark.parametrize(("text", "share"), [("98.5%", 0.985), ("0.985", 0.985), (" 100 % ", 1.0)])
 def test_shares(text: str, share: float) -> None:
     assert share == pytest.approx(parse_share(text))
@@ -143,6 +150,18 @@ def test_a_quality_budget_chooses_the_level(least: str, level: str, tmp_path: Pa
     assert json.loads(done.stdout)["quality"]["mean"] < 0.999
     done = partition("bisect", "stack.bundle", "stack.py", cwd=tmp_path)
     assert 0 == done.returncode, done.stderr
+
+
+def test_a_metric_sees_the_requests_of_a_bucket_one_by_one(tmp_path: Path) -> None:
+    one = STACK.replace("randn(5,", "randn(1,")
+    shape = "    assert (1, 128) == expected['y'].shape == actual['y'].shape\n"
+    head, metric, body = one.partition("def quality(expected, actual):\n")
+    (tmp_path / "stack.py").write_text(f"{head}{metric}{shape}{body}")
+    given = ("--batch", "2", "--quality-budget", "60%", "--json")
+    done = partition("build", "stack.py", *given, cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    (trade,) = json.loads(done.stdout)["compression"]
+    assert "int4" == trade["level"]
 
 
 def test_two_budgets_are_one_too_many(tmp_path: Path) -> None:
