@@ -72,7 +72,9 @@ class MeshPipeline(nn.Module):
             predicted = self.denoiser(torch.cat([x, x]), timestep, contexts)
             conditional, unconditional = predicted.chunk(2)
             clean = unconditional + guidance_scale * (conditional - unconditional)
-            x = sampler.step(index, clean, x, torch.randn_like(x))
+            # Not like x: that is drawn in the order of its strides, which convolutions choose.
+            noise = torch.randn(x.shape, device=x.device)
+            x = sampler.step(index, clean, x, noise)
         return x
 
 

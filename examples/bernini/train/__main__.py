@@ -2,8 +2,9 @@
 
 python examples/bernini/train all --folder build/training
 
-takes about two hours on 2 CPU cores, and uses a GPU if there is one. Each part can be run by itself
-(data, autoencoder, diffusion, export, evaluate) and goes on where it was stopped.
+takes, by shorter runs, about two hours on 2 free CPU cores; it uses a GPU if there is one.
+Each part can be run by itself (data, autoencoder, diffusion, export, evaluate), and goes on where
+it was stopped.
 """
 
 from __future__ import annotations
