@@ -319,7 +319,7 @@ def _metric(module: ModuleType, reference: str) -> Callable[..., float] | None:
             where=reference,
             advice="make it a function quality(expected, actual) that gives a share",
         )
-    return value
+    return cast("Callable[..., float] | None", value)
 
 
 def _check_arguments(
