@@ -6,7 +6,7 @@ pipeline before, and publishes the bundle in the end.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,9 +196,9 @@ class MemberBuild:
         self,
         job: Job,
         compilation: Compilation,
-        constants: Sequence[Mapping[str, ConstantRef]],
+        constants: Sequence[dict[str, ConstantRef]],
         samples: Sequence[ParitySample | None],
-        report: Mapping[str, Any],
+        report: dict[str, Any],
     ) -> Manifest:
         settings, blobs = self.settings, self.workshop.writer.blobs
         prepared, artifacts = job.prepared, compilation.artifacts
