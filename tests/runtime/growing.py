@@ -6,6 +6,7 @@ Run: python growing.py BUNDLE COUNT [lazy]
 from __future__ import annotations
 
 import sys
+import threading
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -45,6 +46,10 @@ def serve(pipe: Any, start: int, count: int) -> None:
     ]
     for at in range(0, count, 16):
         requests = [pipe.submit(**kind) for kind in kinds[at : at + 16]]
+        # Called after what counts the request, which may be later than its result is there.
+        counted = threading.Semaphore(0)
+        for request in requests:
+            request.add_done_callback(lambda _, counted=counted: counted.release())
         if at % 32:
             requests[3].cancel()
         for request in requests:
@@ -52,6 +57,8 @@ def serve(pipe: Any, start: int, count: int) -> None:
                 assert request.result(120)["latent"].shape == (4, 8)
             except (CancelledError, ZeroDivisionError, InputError):
                 continue
+        for _ in requests:
+            counted.acquire()
 
 
 def main() -> None:
