@@ -216,10 +216,7 @@ class RequestQueue:
         try:
             self._together(running, self)
         except BaseException as error:  # noqa: BLE001 - whatever ends requests is their answer
-            for job in running:
-                if not job.request.done():
-                    job.request.set_exception(error)
-            del job
+            _fail(running, error)
         finally:
             running.clear()
 
@@ -260,3 +257,10 @@ def answer(job: Job) -> None:
         del job  # see RequestQueue._serve
     else:
         job.request.finish(outputs)
+
+
+def _fail(jobs: Sequence[Job], error: BaseException) -> None:
+    """Answer those that are not answered yet."""
+    for job in jobs:
+        if not job.request.done():
+            job.request.set_exception(error)
