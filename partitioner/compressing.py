@@ -172,8 +172,10 @@ def compress(
     found, trades = find_levels(
         first, prepared.planned, records, requests, able.__contains__, limit, static, judged
     )
-    # The bundle is compared with the eager pipeline on the first request.
+    # The bundle is compared with the eager pipeline on the first request; and its packed products,
+    # which kernels round in their own ways, with torch's, segment by segment.
     rounding = limit if judged is None else rounding_of(first, found, requests[:1])
+    rounding = max([rounding, *(trade.error for trade in trades)])
     program = with_trips(found, trips_of(merged.program))
     traded = replace(prepared, trades=tuple(trades), rounding=rounding)
     return replanned(traded, replace(merged, program=program))
