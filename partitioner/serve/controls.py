@@ -16,7 +16,7 @@ __all__ = ["Controls", "controls_of", "option_names", "time_limit"]
 #: Seconds; timers of event loops overflow with some larger numbers.
 _LONGEST = 7 * 86400.0
 
-#: Drawn seeds are numbers that JavaScript can hold.
+#: Drawn seeds are numbers that JavaScript can hold, for its numbers are floats of 53 bits.
 _SEED_BITS = 53
 
 
@@ -84,8 +84,10 @@ def time_limit(time: object, most: float | None, unit: float = 1.0) -> float | N
 
 def _seed(service: ModelService, seed: Any) -> Seeds:
     if seed is not None:
-        # JSON knows numbers only: 7.0 is 7. What is no seed is for the runtime to refuse.
-        return int(seed) if isinstance(seed, float) and seed.is_integer() else cast(Seeds, seed)
+        # JSON knows numbers only: 7.0 is 7. An integer of more than 64 bits was read as the nearest
+        # float, and would be another seed. What is no seed is for the runtime to refuse.
+        exact = isinstance(seed, float) and seed.is_integer() and abs(seed) <= 2**_SEED_BITS
+        return int(seed) if exact else cast(Seeds, seed)
     if any("batch" in spec.tensor.shape for spec in service.inputs):
         return None
     return secrets.randbits(_SEED_BITS)

@@ -142,6 +142,7 @@ def test_failures_with_progress_before_and_after_the_first_step(url: str) -> Non
         ({"timeout": True}, 400, "must be a number"),
         ({"timeout": -1}, 400, "more than 0"),
         ({"seed": "x" * 5000}, 400, "64-bit integer"),
+        ({"seed": -(2**63) - 1}, 400, "64-bit integer"),
         ({"stepz": 3}, 400, "unknown parameter 'stepz'"),
         ({"sides": None}, 400, "no int64"),
     ],
