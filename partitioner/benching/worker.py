@@ -87,6 +87,8 @@ def main(imports: float) -> None:
     Args:
         imports: seconds that importing the runtime has taken.
     """
+    # From the process that started this one, by a pipe that nobody else has; a file or a request
+    # never comes this way. JSON would not keep the arrays and pictures that inputs may be.
     task: Task = pickle.load(sys.stdin.buffer)
     imported = memory_usage()
     began = time.perf_counter()

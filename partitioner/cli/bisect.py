@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partitioner.cli.common import emit, json_option
+from partitioner.cli.loading import host_op_option
 from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
 from partitioner.cli.storing import allow_option
 from partitioner.errors import UsageError
@@ -34,13 +35,7 @@ __all__ = ["command"]
     help="As in the build; the pipeline's own are known from the bundle, a factory's are not.",
 )
 @click.option("--stage", "stages", multiple=True, metavar="NAME=PATH", help="As in the build.")
-@click.option(
-    "--host-op",
-    "host_ops",
-    multiple=True,
-    metavar="MODULE:NAME",
-    help="A host op that is not installed as a plugin.",
-)
+@host_op_option
 @target_files
 @member_option
 @allow_option

@@ -10,11 +10,11 @@ import click
 import numpy as np
 
 from partitioner.cli.common import emit, json_option, progress_bar
+from partitioner.cli.loading import device_options, hash_option, loading_of, residence_options
 from partitioner.cli.models import member_option
 from partitioner.cli.outputs import flat_outputs, write_outputs
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import InputError
-from partitioner.hostops import import_host_op
 
 __all__ = ["command", "parse_inputs"]
 
@@ -48,36 +48,9 @@ __all__ = ["command", "parse_inputs"]
     type=click.Path(path_type=Path),
     help="mesh.glb/.obj/.ply/.stl, picture.png, all.npz, or a directory.",
 )
-@click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
-@click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
-@click.option("--lazy", is_flag=True, help="Load a segment at its first use.")
-@click.option(
-    "--max-memory",
-    metavar="AMOUNT",
-    help="4GiB: refuse what needs more; with --lazy, close segments to stay within.",
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["latency", "throughput"]),
-    default="latency",
-    show_default=True,
-    help="One call at a time, or many from several threads (OpenVINO).",
-)
-@click.option("--pinning", is_flag=True, help="Tie worker threads to CPUs (OpenVINO).")
-@click.option(
-    "--host-op",
-    "host_ops",
-    multiple=True,
-    metavar="MODULE:NAME",
-    help="A host op that is not installed as a plugin.",
-)
-@click.option(
-    "--verify",
-    type=click.Choice(["always", "once", "never"]),
-    default="once",
-    show_default=True,
-    help="When blobs are hashed before they are used.",
-)
+@device_options
+@residence_options
+@hash_option
 @member_option
 @require_option
 @allow_option
@@ -99,12 +72,7 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
     from partitioner.runtime import load
 
     start = time.perf_counter()
-    ops = [import_host_op(text) for text in options["host_ops"]]
-    names = ("threads", "memory", "lazy", "max_memory", "verify", "mode", "pinning")
-    settings = {name: options[name] for name in names}
-    settings |= {"require_signature": options["keys"], "variant": options["wanted"]}
-    settings |= {"allow_executable": options["allow_executable"]}
-    with load(bundle, host_ops=ops, **settings) as pipe:
+    with load(bundle, **loading_of(options)) as pipe:
         loaded = time.perf_counter()
         inputs = {**parse_inputs(given), **_choice(options["chosen"], pipe.variants)}
         with progress_bar(as_json) as progress:

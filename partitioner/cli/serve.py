@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partitioner.cli.loading import device_options, hash_option, loading_of, residence_options
 from partitioner.cli.models import member_option
-from partitioner.cli.run import import_host_op
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import MissingDependencyError, UsageError
 
@@ -19,8 +19,7 @@ __all__ = ["command"]
 
 _MIB = 1 << 20
 
-#: Options of loading, of the queue, of the application and of the socket, by their own names.
-_LOADING = ("threads", "memory", "verify", "mode", "pinning", "allow_executable")
+#: Options of the application and of the socket, by their own names.
 _SERVING = ("max_requests", "timeout", "read_timeout")
 _LISTENING = (
     "host",
@@ -37,7 +36,6 @@ _LISTENING = (
 @click.option("--name", help="Of the model in addresses; the bundle's own by default.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.option("--threads", type=int, help="Worker threads of a call; all CPUs by default.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Requests at a time.")
 @click.option("--queue", type=int, default=64, show_default=True, help="Requests that wait.")
 @click.option(
@@ -72,29 +70,9 @@ _LISTENING = (
     show_default=True,
     help="Seconds in which accepted requests are served after that.",
 )
-@click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
-@click.option(
-    "--mode",
-    type=click.Choice(["latency", "throughput"]),
-    default="latency",
-    show_default=True,
-    help="One call at a time, or --workers of them (OpenVINO).",
-)
-@click.option("--pinning", is_flag=True, help="Tie worker threads to CPUs (OpenVINO).")
-@click.option(
-    "--host-op",
-    "host_ops",
-    multiple=True,
-    metavar="MODULE:NAME",
-    help="A host op that is not installed as a plugin.",
-)
-@click.option(
-    "--verify",
-    type=click.Choice(["always", "once", "never"]),
-    default="once",
-    show_default=True,
-    help="When blobs are hashed before they are used.",
-)
+@device_options
+@residence_options
+@hash_option
 @click.option(
     "--engine",
     type=click.Choice(["embedded", "ray"]),
@@ -194,13 +172,8 @@ def _loading(options: dict[str, Any]) -> dict[str, Any]:
     """Arguments of :func:`partitioner.load`."""
     from partitioner.runtime import QueueOptions
 
-    return {
-        "host_ops": [import_host_op(text) for text in options["host_ops"]],
-        "queue": QueueOptions(options["workers"], options["queue"], options["max_wait"]),
-        "require_signature": options["keys"],
-        "variant": options["wanted"],
-        **_taken(options, _LOADING),
-    }
+    queue = QueueOptions(options["workers"], options["queue"], options["max_wait"])
+    return {**loading_of(options), "queue": queue}
 
 
 def _taken(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partitioner.cli.loading import device_options
 from partitioner.cli.models import member_option
 from partitioner.cli.storing import allow_option, require_option
 
@@ -25,23 +26,7 @@ _OPTIONS = (
         help="As of `partition run`; the bundle's own sample by default, or made-up numbers.",
     ),
     click.option("--seed", type=int, default=7, show_default=True, help="Of each request."),
-    click.option("--threads", type=int, help="Worker threads; all CPUs by default."),
-    click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True),
-    click.option(
-        "--mode",
-        type=click.Choice(["latency", "throughput"]),
-        default="latency",
-        show_default=True,
-        help="One call at a time, or many from several threads (OpenVINO).",
-    ),
-    click.option("--pinning", is_flag=True, help="Tie worker threads to CPUs (OpenVINO)."),
-    click.option(
-        "--host-op",
-        "host_ops",
-        multiple=True,
-        metavar="MODULE:NAME",
-        help="A host op that is not installed as a plugin.",
-    ),
+    device_options,
     member_option,
     require_option,
     allow_option,

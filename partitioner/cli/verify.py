@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partitioner.cli.common import emit, json_option
+from partitioner.cli.loading import compute_options, loading_of
 from partitioner.cli.models import member_option, needs_torch
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import UsageError
-from partitioner.hostops import import_host_op
 
 if TYPE_CHECKING:
     from partitioner.modelfile import LoadedModel
@@ -22,15 +22,7 @@ __all__ = ["command"]
 
 @click.command("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--threads", type=int, help="Worker threads; all CPUs by default.")
-@click.option("--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True)
-@click.option(
-    "--host-op",
-    "host_ops",
-    multiple=True,
-    metavar="MODULE:NAME",
-    help="A host op that is not installed as a plugin.",
-)
+@compute_options
 @click.option(
     "--quality",
     "model",
@@ -68,19 +60,11 @@ def command(bundle: Path, as_json: bool, **options: Any) -> None:
     asked = None if options["model"] is None else _asked(options)
     from partitioner.runtime.verify import verify_bundle
 
-    ops = [import_host_op(text) for text in options["host_ops"]]
-    report = verify_bundle(
-        bundle,
-        threads=options["threads"],
-        memory=options["memory"],
-        host_ops=ops,
-        variant=options["wanted"],
-        require_signature=options["keys"],
-        allow_executable=options["allow_executable"],
-    )
+    loading = loading_of(options)
+    report = verify_bundle(bundle, **loading)
     document, lines = report.to_dict(), []
     if asked is not None:
-        document["quality"] = _quality(bundle, ops, options, *asked)
+        document["quality"] = _quality(bundle, loading, *asked)
         lines = _quality_lines(document["quality"])
     emit(as_json, document, lambda: "\n".join([_text(report), *lines]))
 
@@ -100,8 +84,7 @@ def _asked(options: dict[str, Any]) -> tuple[LoadedModel, Metric, float | None]:
 
 def _quality(
     bundle: Path,
-    ops: list[Any],
-    options: dict[str, Any],
+    loading: dict[str, Any],
     loaded: LoadedModel,
     metric: Metric,
     least: float | None,
@@ -116,12 +99,7 @@ def _quality(
         metric,
         options=loaded.options,
         least=least,
-        threads=options["threads"],
-        memory=options["memory"],
-        host_ops=ops,
-        variant=options["wanted"],
-        require_signature=options["keys"],
-        allow_executable=options["allow_executable"],
+        **loading,
     )
     return found.to_dict()
 

@@ -34,6 +34,7 @@ from partitioner.runtime.scheduling.sharing import (
     joined_call,
     own_outputs,
     shared_key,
+    tell,
 )
 from partitioner.runtime.scheduling.stepping import Bodies, drive
 from partitioner.runtime.seeds import Seeds, seeds_of
@@ -273,10 +274,11 @@ class BatchedPipeline(Submitting):
                 outputs = self._ask(given, seed=seeds, callback=members.callback)
         except Abandoned:
             return
-        except Exception:
+        except Exception as error:
+            # Whatever it is, it may be the fault of one of them, who fails alone then, too.
             if len(jobs) == 1:
                 raise
-            # Whatever it is, it may be the fault of one of them.
+            tell("call", len(jobs), error)
             for job in jobs:
                 if not job.request.done():
                     answer(job)

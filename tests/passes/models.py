@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
 
 
 class Guided(nn.Module):
-    """Guidance by a batch of two; the unconditional context is constant."""
+    """Guidance by a batch of two; the unconditional context is constant. Of any number of rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Guided(nn.Module):
     def forward(self, condition: Tensor, *, steps: int = 4, scale: float = 2.0) -> Tensor:
         context = self.encoder(condition)
         contexts = torch.cat([context, torch.zeros_like(context)])
-        x = torch.randn(1, 6, WIDTH)
+        x = torch.randn(condition.shape[0], 6, WIDTH)
         for time in torch.linspace(1.0, 0.0, steps):
             guided, free = self.denoiser(torch.cat([x, x]), time[None], contexts).chunk(2)
             x = x + 0.1 * (free + scale * (guided - free)) + (0.1 * time) * torch.randn_like(x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from partitioner.errors import UsageError
 from partitioner.interpreter import run_graph
@@ -15,29 +15,10 @@ from partitioner.passes.dependence import LoopSite, loop_sites
 from partitioner.passes.pipeline import DEFAULT
 from partitioner.program import Program, TensorType, add_node, loop
 from partitioner.specs import InputSpec
-from tests.passes.models import WIDTH, Denoiser
+from tests.passes.models import WIDTH, Guided
 from tests.passes.running import after, captured, difference
 
 ROWS = 3
-
-
-class Guided(nn.Module):
-    """Guidance, tables of several shapes, noise; for any number of requests."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.encoder = nn.Linear(WIDTH, WIDTH)
-        self.denoiser = Denoiser().eval()
-
-    def forward(self, condition: Tensor, *, steps: int = 4, scale: float = 2.0) -> Tensor:
-        context = self.encoder(condition)
-        contexts = torch.cat([context, torch.zeros_like(context)])
-        x = torch.randn(condition.shape[0], 6, WIDTH)
-        for time in torch.linspace(1.0, 0.0, steps):
-            guided, free = self.denoiser(torch.cat([x, x]), time[None], contexts).chunk(2)
-            x = x + 0.1 * (free + scale * (guided - free)) + (0.1 * time) * torch.randn_like(x)
-        return x
 
 
 def mixing() -> Program:

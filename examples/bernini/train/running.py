@@ -62,7 +62,8 @@ class Run:
         """Go on from the checkpoint, if there is one."""
         if not self.path.exists():
             return
-        # Made by this class: tensors, numbers and lists.
+        # Made by this class: tensors, numbers and lists. With ``weights_only`` nothing in it is
+        # run.
         state = torch.load(self.path, map_location=device(), weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
@@ -119,6 +120,7 @@ class Run:
 
 def history_of(path: Path) -> list[dict[str, float]]:
     """What was logged up to a checkpoint."""
+    # Made by the class above; with ``weights_only`` nothing in the file is run.
     return torch.load(path, map_location="cpu", weights_only=True)["history"]
 
 

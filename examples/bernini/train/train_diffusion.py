@@ -123,6 +123,7 @@ def encode_all(coder: Coder, dataset: Dataset, path: Path) -> Tensor:
     """
     key = [hash_of(coder.model.encoder), len(dataset.fields)]
     if path.exists():
+        # Made below; with ``weights_only`` nothing in the file is run.
         kept = torch.load(path, map_location=device(), weights_only=True)
         if kept["key"] == key:
             return kept["latents"]

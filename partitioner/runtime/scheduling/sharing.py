@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ from partitioner.specs import InputSpec
 if TYPE_CHECKING:
     from partitioner.artifacts.manifest import Batch
 
-__all__ = ["Abandoned", "Content", "Members", "joined_call", "own_outputs", "shared_key"]
+__all__ = ["Abandoned", "Content", "Members", "joined_call", "own_outputs", "shared_key", "tell"]
 
 Array = np.ndarray[Any, Any]
+
+_LOG = logging.getLogger("partitioner.runtime")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,16 @@ def own_outputs(outputs: Outputs, batch: Batch, start: int, rows: Rows) -> Outpu
         else:
             own[name] = value.copy()
     return own
+
+
+def tell(shared: str, count: int, error: BaseException) -> None:
+    """Log that what several requests share has failed, since all of them may succeed alone.
+
+    Args:
+        shared: a call, or a step.
+        count: of the requests.
+    """
+    _LOG.warning("a %s of %d requests failed, each makes it alone: %s", shared, count, error)
 
 
 class Members:

@@ -24,6 +24,7 @@ from partitioner.runtime.probes import Source, Watch, call, serving
 from partitioner.runtime.runner import Bound
 from partitioner.runtime.scheduling.alignment import Aligned, Place, align
 from partitioner.runtime.scheduling.lanes import Lane
+from partitioner.runtime.scheduling.sharing import tell
 from partitioner.runtime.tallies import Tallies, Tally
 
 __all__ = ["Bodies", "Body", "SharedBody", "body_of", "check_steps", "drive"]
@@ -250,5 +251,6 @@ def _stepped(lanes: Sequence[Lane], bodies: Bodies) -> list[Lane]:
         if len(lanes) == 1:
             lanes[0].fail(error)
             return []
+        tell("step", len(lanes), error)
         return [one for lane in lanes for one in _stepped([lane], bodies)]
     return list(lanes)

@@ -121,6 +121,7 @@ def test_iou_in_training_is_that_of_the_figures():
 def test_what_was_trained_was_logged(runs):
     _, _, folder = runs
     for name in ("autoencoder", "diffusion"):
+        # The checkpoint that the training above has written.
         state = torch.load(folder / f"{name}.pt", weights_only=True)
         assert [25] == [row["step"] for row in state["history"]]
         assert np.isfinite(state["history"][0]["loss"])

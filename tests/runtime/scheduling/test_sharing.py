@@ -99,7 +99,9 @@ def test_a_bad_input_does_not_join(pipe: Counted) -> None:
     assert 4 == len([request.result(30) for request in good])
 
 
-def test_a_failed_call_fails_only_who_made_it_fail(pipe: Counted) -> None:
+def test_a_failed_call_fails_only_who_made_it_fail(
+    pipe: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
     expected = [alone(pipe, number) for number in range(3)]
     requests = [submit(pipe, number) for number in range(3)]
     culprit = pipe.submit(x=np.full((1, 3), np.inf), scale=1.0, seed=0)
@@ -107,6 +109,8 @@ def test_a_failed_call_fails_only_who_made_it_fail(pipe: Counted) -> None:
         np.testing.assert_allclose(expected[number], request.result(30)["y"], rtol=1e-6)
     with pytest.raises(BackendError, match="a row is not finite"):
         culprit.result(30)
+    (told,) = caplog.messages
+    assert told.startswith("a call of 4 requests failed, each makes it alone: ")
 
 
 def test_one_that_ends_between_steps_leaves_the_others_alone(pipe: Counted) -> None:

@@ -109,7 +109,7 @@ def test_more_requests_than_rows_take_the_places_of_those_that_leave(
 
 
 def test_a_failed_step_fails_only_who_made_it_fail(
-    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch
+    pipe: BatchedPipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     step, culprits = SharedBody.step, list[Request]()
 
@@ -129,6 +129,7 @@ def test_a_failed_step_fails_only_who_made_it_fail(
         culprits[0].result(30)
     for number, request in zip((0, 2), others, strict=True):
         np.testing.assert_allclose(alone(pipe, number), request.result(30)["y"], rtol=1e-6)
+    assert ["a step of 3 requests failed, each makes it alone: out of order"] == caplog.messages
 
 
 def test_what_fails_before_or_after_the_loop_is_its_own(pipe: BatchedPipeline) -> None:
