@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,28 @@ import torch
 from torch import fx
 
 from partitioner.artifacts.bundle import Bundle
-from partitioner.artifacts.manifest import ConstantRef, Manifest, Tolerance
+from partitioner.artifacts.manifest import ConstantRef, Tolerance
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
-from partitioner.compressing import compress
 from partitioner.errors import ModelError, ParityError, PassError
-from partitioner.frontend import Prepared, prepare, tune_as
+from partitioner.findings import Finding, place_of_node
+from partitioner.frontend import Prepared
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
-from partitioner.passes.pipeline import DEFAULT, Observer
+from partitioner.passes.pipeline import Observer
 from partitioner.placeholders import placeholder_values
-from partitioner.plan import Plan
 from partitioner.planning.cuts import first_failing, ops_of
 from partitioner.planning.segments import Segment
 from partitioner.precision import allowed_error
 from partitioner.program import Program
-from partitioner.quality import Metric, QualityBudget
-from partitioner.recipes import read_recipe
+from partitioner.quality import Metric
+from partitioner.rebuilding import budget_of, check_plan, prepared_again
 from partitioner.recompiling import Recompiler, WrongValue
 from partitioner.runtime.compare import Difference, compare_gists, gist_of
 from partitioner.runtime.runner import Run
@@ -57,69 +56,9 @@ from partitioner.specs import Image, Noise
 from partitioner.targets import find_target
 from partitioner.weights import lay_out
 
-__all__ = ["Finding", "Neighbour", "bisect_bundle", "recorded_options"]
+__all__ = ["bisect_bundle"]
 
 Array = npt.NDArray[Any]
-
-#: The options of a build that are not the pipeline's.
-_OWN_OPTIONS = (
-    "passes",
-    "target",
-    "accuracy_budget",
-    "quality_budget",
-    "quantize",
-    "placement",
-    "backend_options",
-)
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A node beside the wrong one."""
-
-    node: str
-    op: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Where a bundle goes wrong.
-
-    Attributes:
-        kind: ``healthy``; ``capture`` (the captured program is not the eager pipeline); ``pass``;
-            ``node`` (the backend computes a node wrongly); ``graph`` (the bundle's graph is not
-            what the compiler makes of the segment, and is wrong); ``segment`` (no node can be
-            named); ``whole`` (each segment is right, the outputs are not: a loop amplifies
-            rounding).
-        what: a sentence.
-        exit_code: of the error that the finding is; 0 if healthy.
-        segment, node, op, source, stage: the place, where there is one.
-        error: relative; None where nothing differs.
-        tolerance: that it exceeds.
-        inputs, users: what the node reads, and what reads it.
-        compiled: how many graphs were compiled on the way.
-    """
-
-    kind: str
-    what: str
-    exit_code: int = ParityError.exit_code
-    segment: str = ""
-    node: str = ""
-    op: str = ""
-    source: str = ""
-    stage: str = ""
-    error: float | None = None
-    tolerance: float = 0.0
-    inputs: tuple[Neighbour, ...] = ()
-    users: tuple[Neighbour, ...] = ()
-    compiled: int = 0
-
-
-def recorded_options(bundle: Bundle) -> dict[str, Any]:
-    """The pipeline's options with which a bundle was built."""
-    options = bundle.manifest.options
-    return {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
 
 
 def bisect_bundle(
@@ -155,31 +94,20 @@ def bisect_bundle(
     bundle.check()
     manifest = bundle.manifest
     sample = manifest.parity
-    budget = _budget_of(manifest, quality, quality_inputs)
+    budget = budget_of(manifest, quality, quality_inputs)
     try:
-        recipe = read_recipe(manifest.options.get("placement", {}))
-        prepared = prepare(
+        prepared = prepared_again(
+            manifest,
             pipeline,
             example_inputs,
-            target=find_target(manifest.target, target_files),
-            backends=recipe.backends,
-            overrides=recipe.overrides,
             inputs=inputs,
             stages=stages,
             options=options,
-            variants=[variant.options for variant in manifest.variants],
-            passes=str(manifest.options.get("passes", DEFAULT)),
-            observers=[_checking(example_inputs, sample.seed if sample else seed)],
+            budget=budget,
+            calibration=calibration,
+            target=find_target(manifest.target, target_files),
+            observer=_checking(example_inputs, sample.seed if sample else seed),
         )
-        # Noise is drawn for each row, as in the build.
-        prepared = replace(prepared, rows=manifest.batch.rows if manifest.batch else 1)
-        prepared = tune_as(prepared, recipe.measured)
-        if budget is not None:
-            quantize = manifest.options.get("quantize")
-            examples = calibration if quantize else ()
-            prepared = compress(
-                prepared, example_inputs, budget, quantize=quantize, calibration=examples
-            )
     except PassError as error:
         return Finding("pass", error.what, error.exit_code, source=error.where or "")
     target, captured = prepared.target, prepared.captured.program
@@ -193,24 +121,6 @@ def bisect_bundle(
     ):
         search = _Search(bundle, prepared, tolerance, values, writer, Path(name), tuple(host_ops))
         return search.run(pipeline, example_inputs)
-
-
-def _budget_of(
-    manifest: Manifest, quality: Metric | None, examples: Sequence[Mapping[str, Any]]
-) -> float | QualityBudget | None:
-    """The budget of compression that a bundle was built with."""
-    accuracy = manifest.options.get("accuracy_budget")
-    if isinstance(accuracy, int | float):
-        return float(accuracy)
-    least = manifest.options.get("quality_budget")
-    if not isinstance(least, int | float):
-        return None
-    if quality is None:
-        raise ModelError(
-            "the bundle was built with a quality budget, and the model has no 'quality'",
-            advice="give the model file that it was built from",
-        )
-    return QualityBudget(quality, tuple(examples), float(least))
 
 
 def _checking(example_inputs: Mapping[str, Any], seed: int) -> Observer:
@@ -243,7 +153,7 @@ class _Search:
     layout: dict[str, ConstantRef] = field(default_factory=dict[str, ConstantRef])
 
     def run(self, pipeline: Any, example_inputs: Mapping[str, Any]) -> Finding:
-        _check_plan(self.bundle.manifest.plan, self.prepared.planned.plan)
+        check_plan(self.bundle.manifest.plan, self.prepared.planned.plan)
         self._check_weights()
         expected = self._outputs_of_torch()
         found = self._check_capture(pipeline, example_inputs, expected)
@@ -399,7 +309,7 @@ class _Search:
             "the backend computes otherwise than torch",
             value.difference,
         )
-        return replace(finding, **_place(name, value.node), compiled=compiler.compiled)
+        return replace(finding, **place_of_node(name, value.node), compiled=compiler.compiled)
 
     def _in_graph(
         self, name: str, segment: Segment, given: Mapping[str, Array], compiler: Recompiler
@@ -432,7 +342,7 @@ class _Search:
             f"{what}; its first wrong value is {found.value!r} (the operator {found.op}{turned})",
             found.difference,
         )
-        place = {"segment": name} if node is None else _place(name, node)
+        place = {"segment": name} if node is None else place_of_node(name, node)
         return replace(finding, **place, compiled=compiler.compiled)
 
     # --- findings -------------------------------------------------------------------------------
@@ -452,40 +362,6 @@ class _Search:
 
 def _nothing() -> None:
     """Mapped memory is not given back: the constants here are the model's own."""
-
-
-def _check_plan(bundle: Plan, model: Plan) -> None:
-    """Source lines may have moved; everything else is the same for the same model."""
-    ours, theirs = _without_sources(model), _without_sources(bundle)
-    if ours == theirs:
-        return
-    parts = [f.name for f in fields(Plan) if getattr(ours, f.name) != getattr(theirs, f.name)]
-    raise ModelError(
-        f"MODEL is not what the bundle was built from: the plan's {', '.join(parts)} differ",
-        advice="give the same model, --set and --stage as in the build (see `partition inspect`), "
-        "and the same version of partitioner",
-    )
-
-
-def _without_sources(plan: Plan) -> Plan:
-    segments = {name: replace(info, sources=()) for name, info in plan.segments.items()}
-    return replace(plan, segments=segments)
-
-
-def _place(segment: str, node: fx.Node) -> dict[str, Any]:
-    return {
-        "segment": segment,
-        "node": node.name,
-        "op": str(node.target),
-        "source": node.meta.get("source", ""),
-        "stage": node.meta.get("stage", ""),
-        "inputs": tuple(_neighbour(n) for n in node.all_input_nodes),
-        "users": tuple(_neighbour(n) for n in node.users if n.op != "output"),
-    }
-
-
-def _neighbour(node: fx.Node) -> Neighbour:
-    return Neighbour(node.name, str(node.target), node.meta.get("source", ""))
 
 
 def _with_value(

@@ -218,12 +218,7 @@ class MemberBuild:
             toolchain=toolchain(),
             options={
                 **plain_options(cases[0].options),
-                "passes": prepared.passes,
-                "target": self.hardware.name,
-                "placement": prepared.recipe,
-                **settings.recorded_budget,
-                **settings.recorded_options,
-                "quantize": settings.quantize,
+                **settings.recorded(prepared.passes, self.hardware.name, prepared.recipe),
             },
             report=report,
             variants=variants,

@@ -20,7 +20,21 @@ from partitioner.quality import QualityBudget
 from partitioner.step_batching import with_spread_steps
 from partitioner.targets import Target
 
-__all__ = ["Settings"]
+__all__ = ["BUILD_OPTIONS", "Settings"]
+
+#: Options that manifests record of a build; all others are the pipeline's own.
+BUILD_OPTIONS = frozenset(
+    {
+        "passes",
+        "target",
+        "placement",
+        "accuracy_budget",
+        "quality_budget",
+        "backend_options",
+        "step_batching",
+        "quantize",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +72,18 @@ class Settings:
     defer_compile: bool
     step_batching: bool = False
 
-    @property
-    def recorded_options(self) -> dict[str, Any]:
-        """What the manifest's options say of backends' compilers and of steps, if anything."""
-        said = {"backend_options": self.backend_options} if self.backend_options else {}
-        return {**said, "step_batching": True} if self.step_batching else said
+    def recorded(self, passes: str, target: str, placement: Mapping[str, Any]) -> dict[str, Any]:
+        """What the manifest's options say of the build, beside the pipeline's own options: some of
+        :data:`BUILD_OPTIONS`."""
+        return {
+            "passes": passes,
+            "target": target,
+            "placement": placement,
+            **self._recorded_budget,
+            **({"backend_options": self.backend_options} if self.backend_options else {}),
+            **({"step_batching": True} if self.step_batching else {}),
+            "quantize": self.quantize,
+        }
 
     def prepare_for(self, rows: int) -> Mapping[str, Any]:
         """Arguments of :func:`prepare` for a bucket of so many rows."""
@@ -91,8 +112,7 @@ class Settings:
         return replace(self.budget, examples=tuple(bucket.filled(self.budget.examples)))
 
     @property
-    def recorded_budget(self) -> dict[str, Any]:
-        """What the manifest's options say of the budget of compression."""
+    def _recorded_budget(self) -> dict[str, Any]:
         if isinstance(self.budget, QualityBudget):
             return {"accuracy_budget": None, "quality_budget": self.budget.least}
         return {"accuracy_budget": self.budget}

@@ -16,9 +16,10 @@ from torch import nn
 import partitioner
 from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.onnx import compile as onnx_compile
-from partitioner.bisection import Finding, bisect_bundle
+from partitioner.bisection import bisect_bundle
 from partitioner.cli.bisect import command
 from partitioner.errors import ModelError
+from partitioner.findings import Finding
 from partitioner.passes.base import Pass
 from partitioner.passes.pipeline import DEFAULT, PASSES
 from partitioner.program import Program

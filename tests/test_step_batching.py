@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import partitioner
+from partitioner.artifacts.index import BundleIndex
+from partitioner.bisection import bisect_bundle
 from partitioner.errors import UsageError
+from partitioner.rebuilding import pipeline_options
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.events import StepEvent
 from partitioner.runtime.requests import Request
@@ -16,12 +19,17 @@ from tests.test_batches import EXAMPLE, Array, Pipeline, eager, positive
 
 
 @pytest.fixture(scope="module")
-def pipe(tmp_path_factory: pytest.TempPathFactory) -> BatchedPipeline:
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("steps") / "small.bundle"
     variants = [{"steps": 3}, {"steps": 5}]
     partitioner.build(
         Pipeline(), EXAMPLE, output=path, batch=[1, 4], variants=variants, step_batching=True
     )
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipe(path: Path) -> BatchedPipeline:
     loaded = partitioner.load(path, host_ops=[positive])
     assert isinstance(loaded, BatchedPipeline)
     return loaded
@@ -67,3 +75,11 @@ def test_steps_are_shared_beside_a_bucket_of_one(sizes: list[int], tmp_path: Pat
         partitioner.build(
             Pipeline(), EXAMPLE, output=tmp_path / "b", batch=sizes, step_batching=True
         )
+
+
+def test_it_is_bisected_with_the_options_of_its_pipeline(path: Path) -> None:
+    bundle = BundleIndex.open(path, "always").only({"batch": "1"})
+    options = pipeline_options(bundle.manifest)
+    assert {"steps": 3} == options
+    found = bisect_bundle(bundle, Pipeline(), EXAMPLE, options=options)
+    assert "healthy" == found.kind, found

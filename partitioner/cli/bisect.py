@@ -54,7 +54,8 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
       partition bisect my.bundle model.py:make --set size=base --json
     """
     try:
-        from partitioner.bisection import bisect_bundle, recorded_options
+        from partitioner.bisection import bisect_bundle
+        from partitioner.rebuilding import pipeline_options
     except ImportError as error:
         raise needs_torch(error, "bisecting") from error
     from partitioner.artifacts.index import BundleIndex
@@ -65,7 +66,8 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     opened = index.only(given["wanted"])
     refuse_code(opened, allowed=given["allow_executable"])
     _refuse_sharing(index, opened)
-    settings = {**recorded_options(opened), **dict(parse_setting(s) for s in given["settings"])}
+    given_settings = dict(parse_setting(text) for text in given["settings"])
+    settings = {**pipeline_options(opened.manifest), **given_settings}
     loaded = load_model(model, settings)
     found = bisect_bundle(
         opened,

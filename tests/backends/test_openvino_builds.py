@@ -20,9 +20,10 @@ from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.openvino import cache
 from partitioner.backends.openvino.compile import OpenvinoCompiler
 from partitioner.backends.openvino.settings import has_bfloat16
-from partitioner.bisection import Finding, bisect_bundle
+from partitioner.bisection import bisect_bundle
 from partitioner.cli import inspect
 from partitioner.errors import BundleError, CompileError
+from partitioner.findings import Finding
 from partitioner.modelfile import load_model
 from partitioner.planning.overrides import Overrides
 
