@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from partitioner.runtime.seeds import Seeds
 __all__ = ["Submitting"]
 
 
-class Submitting:
+class Submitting(ABC):
     """A pipeline whose calls can wait their turn in a queue.
 
     Args:
@@ -38,12 +39,9 @@ class Submitting:
         self._recorder = Recorder()
         self.source = source
 
-    def __call__(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
-        raise NotImplementedError
-
+    @abstractmethod
     def _ask(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
         """A call that is not counted: a submitted request is, by what becomes of its future."""
-        raise NotImplementedError
 
     def _share(
         self, given: Mapping[str, Any], seed: Seeds, callback: Callback | None
