@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from io import FileIO
@@ -22,6 +23,7 @@ from partitioner.artifacts.files import open_plain, read_plain
 from partitioner.artifacts.hashed import hashing, is_hashed, remember
 from partitioner.artifacts.manifest import MAX_MANIFEST_BYTES, Blob, ConstantRef, Manifest
 from partitioner.artifacts.oci import BLOBS, Member, read_image
+from partitioner.artifacts.stamps import is_stamped, leave_stamp
 from partitioner.artifacts.validate import check_ref
 from partitioner.specs import TensorSpec
 
@@ -89,8 +91,9 @@ class Bundle:
         """Open a bundle. The manifest is always hashed; blobs are when their path is asked for.
 
         Args:
-            verify: when a blob's content is hashed: each time its path is asked for, once per file
-                in this process, or never (its size is always checked).
+            verify: when a blob's content is hashed: each time its path is asked for; once per file
+                and boot of the host, as far as the user's cache remembers (``stamps.py``); or
+                never (its size is always checked).
             trust: decides, before anything is parsed that it vouches for.
             wanted: labels that choose one of several members.
 
@@ -244,10 +247,15 @@ def _check_content(
 ) -> None:
     # Segments that are loaded side by side often share their weights.
     with nullcontext() if again else hashing(digest):
-        if not again and is_hashed(info, digest):
+        if not again and (is_hashed(info, digest) or is_stamped(info, digest)):
+            remember(info, digest)
             return
+        # In this order: what is written after the second line has a later time than it sees.
+        looked = time.time_ns()
+        before = os.fstat(file.fileno())
         _check_digest(path, digest_stream(file), digest)
         remember(info, digest)
+        leave_stamp(before, digest, looked)
 
 
 def _check_digest(path: Path, actual: str, declared: str) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_dir"]
+__all__ = ["LIMIT_VARIABLE", "VARIABLE", "cache_dir", "cache_limit", "is_private"]
+
+#: Where the cache is; by default ``~/.cache/partitioner``.
+VARIABLE = "PARTITIONER_CACHE"
+
+#: How large each backend's part of it may become, in bytes; 0 to keep nothing.
+LIMIT_VARIABLE = "PARTITIONER_CACHE_BYTES"
+
+_LIMIT = 4 * 2**30
 
 
 def cache_dir(kind: str) -> Path:
@@ -14,8 +22,24 @@ def cache_dir(kind: str) -> Path:
     ``$PARTITIONER_CACHE``, else ``partitioner`` in ``$XDG_CACHE_HOME``, which is ``~/.cache``
     unless it is set (XDG base directory specification).
     """
-    own = os.environ.get("PARTITIONER_CACHE")
+    own = os.environ.get(VARIABLE)
     if own:
         return Path(own) / kind
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "partitioner" / kind
+
+
+def cache_limit() -> int:
+    """Bytes that one backend may keep: ``$PARTITIONER_CACHE_BYTES``, else 4 GiB."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    return int(text) if text.isdigit() else _LIMIT
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is this user's, and nobody else may write into it.
+
+    Raises:
+        OSError: it is not there, or cannot be looked at.
+    """
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022

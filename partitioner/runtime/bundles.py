@@ -68,8 +68,9 @@ def load(
             of them sets.
         memory: ``fast`` lets backends keep a second, repacked copy of the weights; ``low`` runs
             on the memory-mapped weights alone.
-        verify: when the content of blobs is hashed: at each load, once per file in this process,
-            or never. Only "never" is faster for large bundles, and trusts the disk.
+        verify: when the content of blobs is hashed: at each load; once per file until it is
+            touched or the host restarts, which the user's cache remembers; or never, which trusts
+            the disk.
         host_ops: host ops that are not installed, for bundles that call them.
         mode: ``latency`` for one call at a time; ``throughput`` where many threads call at once.
             OpenVINO segments tell them apart.

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 from partitioner.artifacts import bundle as module
+from partitioner.artifacts import hashed as known
+from partitioner.artifacts import stamps
 from partitioner.artifacts.bundle import Bundle, Verify
-from partitioner.artifacts.digest import digest_bytes, hex_of
+from partitioner.artifacts.digest import digest_bytes, digest_stream, hex_of
 from partitioner.artifacts.manifest import ConstantRef
 from partitioner.artifacts.signatures import write_signatures
 from partitioner.errors import BundleError
@@ -495,3 +497,30 @@ def test_a_manifest_that_was_changed(path: Path) -> None:
         if data.startswith(b"{"):
             replace(file, data.replace(b"sample", b"SAMPLE"))
     assert "its content was changed" in refused(lambda: Bundle.open(path)).what
+
+
+def test_a_later_process_does_not_hash_what_an_earlier_one_has(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTITIONER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stamps, "LEAST_BYTES", 0)
+    monkeypatch.setattr(stamps, "_SETTLED_NS", 0)
+    hashes: list[int] = []
+
+    def counted(file: Any) -> str:
+        hashes.append(1)
+        return digest_stream(file)
+
+    monkeypatch.setattr(module, "digest_stream", counted)
+
+    def in_a_new_process(verify: Verify) -> int:
+        monkeypatch.setattr(known, "_hashed", set())
+        hashes.clear()
+        Bundle.open(path, verify).blob_path(digest_bytes(WEIGHTS))
+        return len(hashes)
+
+    assert [1, 0, 1, 0] == [in_a_new_process(v) for v in ("once", "once", "always", "never")]
+    damaged = bytearray(WEIGHTS)
+    damaged[0] ^= 1
+    replace(blob_file(path), bytes(damaged))
+    refused(lambda: in_a_new_process("once"))
