@@ -45,8 +45,10 @@ __all__ = [
     "place_of",
 ]
 
-#: ``fast`` lets a backend keep a second, repacked copy of the weights; ``low`` does not.
-Memory = Literal["fast", "low"]
+#: ``fast`` lets a backend keep a second, repacked copy of the weights; ``shared`` lets it keep that
+#: in files of the host's cache, mapped by all processes (ONNX Runtime; others as ``fast``); ``low``
+#: does without.
+Memory = Literal["fast", "shared", "low"]
 
 #: ``latency``: one call at a time, as fast as can be; ``throughput``: calls from many threads, of
 #: which each may take longer.

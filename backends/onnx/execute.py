@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +36,7 @@ from partitioner.backends.execution import (
     place_of,
 )
 from partitioner.backends.onnx.external import check_external, external_bytes
+from partitioner.backends.onnx.kept import GRAPH, KeptGraphs, key_of, save_into
 from partitioner.backends.onnx.pool import apply_pool
 from partitioner.backends.weighing import WeightUse
 from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
@@ -110,16 +113,22 @@ class OnnxExecutor:
         # The bytes that are checked are the bytes that are loaded.
         model = artifact.graph.read_bytes()
         sizes = {path.name: path.stat().st_size for path in artifact.weights}
-        weights = _weights(check_external(model, sizes, where), device)
+        nbytes = check_external(model, sizes, where)
+        weights = _weights(nbytes, device)
         ort = importlib.import_module("onnxruntime")
-        options = _session_options(ort, artifact, device, where)
-        session = _make_session(ort, model, options, artifact.info)
+        session = None
+        if device.memory == "shared" and device.cache:
+            session = _shared_session(ort, model, artifact, device, nbytes)
+            weights = weights if session is not None else WeightUse(0, nbytes)
+        if session is None:
+            options = _session_options(ort, artifact, device, where)
+            session = _make_session(ort, model, options, artifact.info)
         _check_tensors("input", session.get_inputs(), artifact.info.inputs, where)
         _check_tensors("output", session.get_outputs(), artifact.info.outputs, where)
         return OnnxExecutable(session, ort.OrtValue.ortvalue_from_numpy, artifact.info, weights)
 
     def weigh(self, artifact: ArtifactFiles, device: DeviceOptions) -> WeightUse:
-        """Copies in fast mode, of all weights; the mapped files alone in low memory."""
+        """Copies in fast mode, of all weights; mapped files alone in low memory, and shared."""
         if artifact.graph is None:
             raise BundleError("an ONNX artifact without a graph", where=place_of(artifact.info))
         return _weights(
@@ -129,7 +138,8 @@ class OnnxExecutor:
 
 def _weights(nbytes: int, device: DeviceOptions) -> WeightUse:
     # A session lets go of the mapping of what it has packed.
-    return WeightUse(nbytes, 0) if device.memory == "low" else WeightUse(0, nbytes)
+    kept = device.memory == "shared" and device.cache
+    return WeightUse(nbytes, 0) if device.memory == "low" or kept else WeightUse(0, nbytes)
 
 
 class OnnxExecutable(OfSegment):
@@ -251,6 +261,38 @@ def _session_options(ort: Any, artifact: ArtifactFiles, device: DeviceOptions, w
         options.add_session_config_entry(key, value)
     apply_pool(ort, options, device.threads, device.mixed)
     return options
+
+
+def _shared_session(
+    ort: Any, model: bytes, artifact: ArtifactFiles, device: DeviceOptions, nbytes: int
+) -> Any:
+    """A session on what this host has kept, made now if need be; None where nothing can be kept."""
+    kept, key = KeptGraphs(), key_of(ort, model, artifact, device)
+    where = place_of(artifact.info)
+
+    def write(folder: Path) -> None:
+        options = _session_options(ort, artifact, device, where)
+        save_into(options, folder)
+        _make_session(ort, model, options, artifact.info)
+
+    def read(entry: Path) -> Any:
+        own = {**artifact.options, "optimization": "none"}
+        options = _session_options(
+            ort, replace(artifact, blobs_dir=entry, options=own), device, where
+        )
+        return _make_session(ort, (entry / GRAPH).read_bytes(), options, artifact.info)
+
+    def attempt(entry: Path | None) -> Any:
+        try:
+            return None if entry is None else read(entry)
+        except (BackendError, OSError):
+            # Packed by another build or for another CPU after all, or evicted meanwhile.
+            kept.drop(key)
+            return None
+
+    session = attempt(kept.get(key))
+    # An entry has the weights as they are, and packed.
+    return session if session is not None else attempt(kept.put(key, 2 * nbytes, write))
 
 
 def _config_entries(config: Any, where: str) -> dict[str, str]:

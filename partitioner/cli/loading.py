@@ -50,7 +50,10 @@ def compute_options(function: Command) -> Command:
         function,
         click.option("--threads", type=int, help="Worker threads of a call; all CPUs by default."),
         click.option(
-            "--memory", type=click.Choice(["fast", "low"]), default="fast", show_default=True
+            "--memory",
+            type=click.Choice(["fast", "shared", "low"]),
+            default="fast",
+            show_default=True,
         ),
         host_op_option,
     )

@@ -66,8 +66,9 @@ def load(
         threads: worker threads of a call; None for as many CPUs as the process may use (affinity
             and container quota). All pipelines of a process share one pool, whose size the first
             of them sets.
-        memory: ``fast`` lets backends keep a second, repacked copy of the weights; ``low`` runs
-            on the memory-mapped weights alone.
+        memory: ``fast`` lets backends keep a second, repacked copy of the weights; ``shared`` keeps
+            that of ONNX Runtime in files of the host's cache, which the first load makes, and which
+            all processes map; ``low`` runs on the memory-mapped weights alone.
         verify: when the content of blobs is hashed: at each load; once per file until it is
             touched or the host restarts, which the user's cache remembers; or never, which trusts
             the disk.
@@ -139,8 +140,8 @@ def check_options(device: DeviceOptions, verify: Verify) -> None:
     """
     if device.threads is not None and device.threads < 1:
         raise UsageError(f"threads must be at least 1, not {device.threads}")
-    if device.memory not in ("fast", "low"):
-        raise UsageError(f"memory is 'fast' or 'low', not {device.memory!r}")
+    if device.memory not in ("fast", "shared", "low"):
+        raise UsageError(f"memory is 'fast', 'shared' or 'low', not {device.memory!r}")
     if verify not in ("always", "once", "never"):
         raise UsageError(f"verify is 'always', 'once' or 'never', not {verify!r}")
     if device.mode not in ("latency", "throughput"):

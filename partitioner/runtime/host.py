@@ -11,7 +11,7 @@ from pathlib import Path
 
 from partitioner.isa import canonical_machine, level_of
 
-__all__ = ["Host", "installed_version", "this_host"]
+__all__ = ["Host", "cpu_flags", "installed_version", "this_host"]
 
 #: Accelerator -> the file by which its driver shows the first one.
 _DEVICES = {"neuron": "dev/neuron0"}
@@ -43,7 +43,7 @@ def this_host(root: Path = Path("/")) -> Host:
     """
     machine = canonical_machine(platform.machine())
     devices = frozenset(name for name, file in _DEVICES.items() if (root / file).exists())
-    level = level_of(machine, _cpu_flags(root / "proc/cpuinfo"))
+    level = level_of(machine, cpu_flags(root / "proc/cpuinfo"))
     return Host(machine, level, devices, installed_version)
 
 
@@ -59,7 +59,7 @@ def installed_version(name: str) -> str | None:
         return importlib.metadata.version(owners[0]) if owners else None
 
 
-def _cpu_flags(cpuinfo: Path) -> list[str]:
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Flags of the first CPU; none where the file is missing, which is the lowest level."""
     try:
         text = cpuinfo.read_text()

@@ -22,7 +22,7 @@ __all__ = ["Needs", "Served", "look_up", "needs_of"]
 _PROCESS_BYTES = 512 * 2**20
 
 #: Resident memory of a loaded bundle by its weights: what the README measures, rounded up.
-_FACTORS: Mapping[Memory, float] = {"fast": 2.0, "low": 1.5}
+_FACTORS: Mapping[Memory, float] = {"fast": 2.0, "shared": 2.0, "low": 1.5}
 
 #: Needs are rounded up to this, so that a new version that is like the old one needs the same.
 _ROUNDED_TO = 256 * 2**20
