@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--size", default="base")
     parser.add_argument("--steps", type=int, default=5, help="that the bundle was built with")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--memory", nargs="+", default=["fast", "low"])
+    parser.add_argument("--memory", nargs="+", default=["fast", "shared", "low"])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--size", default="base", help="of the example, where no bundle is given")
     parser.add_argument("--count", type=int, default=4)
-    parser.add_argument("--memory", nargs="+", default=["low", "fast"])
+    parser.add_argument("--memory", nargs="+", default=["low", "shared", "fast"])
     parser.add_argument("--repeat", type=int, default=4, help="requests of the first process")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

@@ -10,6 +10,7 @@ Which settings, and why (measured on 200 MB of weights, 2 cores):
   originals are given back), and matrix products 1.3 to 1.8 times as fast as without.
 - ``memory="low"`` neither repacks nor keeps an arena: nothing beyond the mapped weights (1.1
   times after a run, shared by all processes), loaded in milliseconds.
+- ``memory="shared"`` packs, too, and maps what an earlier load has packed (``kept.py``).
 - Constants are folded up to 64 KiB only. Exporters write a linear layer as the product with a
   transposed weight; folded, every such weight is copied (1.5 times the weights, ten times the
   loading time), unfolded, the transposition becomes part of the product.
