@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LIMIT_VARIABLE", "VARIABLE", "cache_dir", "cache_limit", "is_private"]
+__all__ = [
+    "LIMIT_VARIABLE",
+    "PARTIAL",
+    "VARIABLE",
+    "cache_dir",
+    "cache_limit",
+    "drop_abandoned",
+    "is_private",
+]
 
 #: Where the cache is; by default ``~/.cache/partitioner``.
 VARIABLE = "PARTITIONER_CACHE"
@@ -13,7 +24,12 @@ VARIABLE = "PARTITIONER_CACHE"
 #: How large each backend's part of it may become, in bytes; 0 to keep nothing.
 LIMIT_VARIABLE = "PARTITIONER_CACHE_BYTES"
 
+#: How names begin of files and folders that are being written.
+PARTIAL = "partial-"
+
 _LIMIT = 4 * 2**30
+#: Nothing takes so many seconds to write: who began it was killed.
+_ABANDONED = 24 * 3600
 
 
 def cache_dir(kind: str) -> Path:
@@ -43,3 +59,19 @@ def is_private(folder: Path) -> bool:
     """
     status = folder.stat()
     return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def drop_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left half-written.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    for path in folder.glob(f"{PARTIAL}*"):
+        # Another process may be as quick.
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - _ABANDONED:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

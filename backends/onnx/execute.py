@@ -22,6 +22,7 @@ Which settings, and why (measured on 200 MB of weights, 2 cores):
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -292,8 +293,18 @@ def _shared_session(
             return None
 
     session = attempt(kept.get(key))
+    if session is not None:
+        return session
     # An entry has the weights as they are, and packed.
-    return session if session is not None else attempt(kept.put(key, 2 * nbytes, write))
+    made = kept.put(key, 2 * nbytes, write)
+    session = attempt(made)
+    if made is not None and session is None:
+        warnings.warn(
+            f"what was kept in {made} was refused at once; weights are packed in this process",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return session
 
 
 def _config_entries(config: Any, where: str) -> dict[str, str]:

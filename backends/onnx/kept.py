@@ -24,7 +24,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from partitioner.artifacts.cachedir import VARIABLE, cache_dir, cache_limit, is_private
+from partitioner.artifacts.cachedir import (
+    PARTIAL,
+    VARIABLE,
+    cache_dir,
+    cache_limit,
+    drop_abandoned,
+    is_private,
+)
 from partitioner.artifacts.digest import digest_file
 from partitioner.artifacts.stamps import is_stamped, leave_stamp
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions
@@ -83,6 +90,7 @@ class KeptGraphs:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not is_private(self.folder):
                 return None
+            drop_abandoned(self.folder)
             own = self._write(key, write)
         except (OSError, BackendError) as error:
             warnings.warn(
@@ -101,7 +109,7 @@ class KeptGraphs:
 
     def _write(self, key: str, write: Callable[[Path], None]) -> bool:
         """Whether the entry is there now, and this one: another process may have been faster."""
-        partial = Path(tempfile.mkdtemp(dir=self.folder, prefix="partial-"))
+        partial = Path(tempfile.mkdtemp(dir=self.folder, prefix=PARTIAL))
         try:
             write(partial)
             note = {path.name: digest_file(path) for path in sorted(partial.iterdir())}
@@ -134,7 +142,7 @@ class KeptGraphs:
         for entry in self.folder.iterdir():
             # Others may drop it meanwhile; what is being written is nobody's entry yet.
             with suppress(FileNotFoundError):
-                if not entry.name.startswith("partial-"):
+                if not entry.name.startswith(PARTIAL):
                     size = sum(path.stat().st_size for path in entry.iterdir())
                     found.append((entry.stat().st_mtime, entry.name, size))
         for _, name, size in sorted(found, reverse=True):

@@ -23,15 +23,17 @@ from typing import Any, cast
 
 import numpy as np
 
-__all__ = ["LIMIT_VARIABLE", "VARIABLE", "Cache", "Entry", "cache_folder"]
+from partitioner.artifacts.cachedir import (
+    PARTIAL,
+    VARIABLE,
+    cache_dir,
+    cache_limit,
+    drop_abandoned,
+    is_private,
+)
 
-#: Where the cache is; by default ``~/.cache/partitioner``.
-VARIABLE = "PARTITIONER_CACHE"
+__all__ = ["Cache", "Entry"]
 
-#: How large it may become, in bytes; 0 for no cache.
-LIMIT_VARIABLE = "PARTITIONER_CACHE_BYTES"
-
-_LIMIT = 4 * 2**30
 _PAGE = 4096
 
 
@@ -43,29 +45,23 @@ class Entry:
     note: Any
 
 
-def cache_folder() -> Path:
-    """The folder of compiled blobs; may not exist yet."""
-    given = os.environ.get(VARIABLE)
-    return (Path(given) if given else Path.home() / ".cache" / "partitioner") / "openvino"
-
-
 class Cache:
     """Entries by key, in a folder.
 
     Args:
-        folder: made when something is kept.
-        limit: bytes that all entries together may take.
+        folder: made when something is kept; None for ``openvino`` in the host's cache.
+        limit: bytes that all entries together may take; None for that of the cache.
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
-        self.folder = folder or cache_folder()
-        self.limit = _limit() if limit is None else limit
+        self.folder = folder or cache_dir("openvino")
+        self.limit = cache_limit() if limit is None else limit
 
     def get(self, key: str) -> Entry | None:
         """The entry of a key, checked against its digest; None if there is none, or a bad one."""
         path = self._path(key)
         try:
-            if not self._is_ours():
+            if not is_private(self.folder):
                 return None
             entry = _read(path)
             os.utime(path)
@@ -82,7 +78,8 @@ class Cache:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._is_ours():
+            if is_private(self.folder):
+                drop_abandoned(self.folder)
                 self._write(key, data, note)
                 self._evict(self._path(key))
         except OSError as error:
@@ -100,17 +97,12 @@ class Cache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.blob"
 
-    def _is_ours(self) -> bool:
-        """Whether nobody else may write into the folder."""
-        status = self.folder.stat()
-        return status.st_uid == os.getuid() and not status.st_mode & 0o022
-
     def _write(self, key: str, data: bytes | memoryview, note: Any) -> None:
         header = {"sha256": hashlib.sha256(data).hexdigest(), "note": note}
         text = json.dumps(header).encode()
         if len(text) >= _PAGE:
             return
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix="partial-")
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=PARTIAL)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(text.ljust(_PAGE))
@@ -138,11 +130,6 @@ class Cache:
                 found.append((status.st_mtime, path.name, status.st_size))
         for _, name, size in sorted(found, reverse=True):
             yield self.folder / name, size
-
-
-def _limit() -> int:
-    text = os.environ.get(LIMIT_VARIABLE, "")
-    return int(text) if text.isdigit() else _LIMIT
 
 
 def _read(path: Path) -> Entry:

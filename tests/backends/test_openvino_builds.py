@@ -17,7 +17,7 @@ from torch import nn
 
 import partitioner
 from partitioner.artifacts.bundle import Bundle
-from partitioner.backends.openvino import cache
+from partitioner.artifacts.cachedir import VARIABLE
 from partitioner.backends.openvino.compile import OpenvinoCompiler
 from partitioner.backends.openvino.settings import has_bfloat16
 from partitioner.bisection import bisect_bundle
@@ -32,7 +32,7 @@ MODEL = Path(__file__).resolve().parents[2] / "examples" / "bernini" / "model.py
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
 
 
 class Sampler(nn.Module):
@@ -97,7 +97,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sampler's bundle of each case."""
     folder = tmp_path_factory.mktemp("bundles")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(cache.VARIABLE, str(folder / "cache"))
+        patch.setenv(VARIABLE, str(folder / "cache"))
         for name, options in CASES.items():
             built(folder, name, Sampler(), X, **options)
     return folder

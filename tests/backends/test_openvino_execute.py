@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from partitioner.artifacts.cachedir import LIMIT_VARIABLE, VARIABLE
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions
 from partitioner.backends.openvino import cache, loading
 from partitioner.backends.openvino.execute import OpenvinoExecutable, OpenvinoExecutor
@@ -33,7 +34,7 @@ EXPECTED = X @ WEIGHT + BIAS
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "openvino"
 
 
@@ -321,14 +322,14 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
     with pytest.warns(RuntimeWarning, match="nothing is kept"):
         segment = load(files(tmp_path))
     assert close(segment(X)[0])
 
 
 def test_no_cache_at_all(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.LIMIT_VARIABLE, "0")
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
     assert close(load(files(tmp_path))(X)[0])
     assert not own_cache.exists()
 
