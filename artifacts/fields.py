@@ -46,6 +46,8 @@ FIELDS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "inputs": ("names of those with a row for each request, in dimension 0", _NAME),
         "stacked": ("names of the outputs with a row for each request, in dimension 0", _NAME),
         "listed": ("names of the outputs of which each row is one: NAME.0, NAME.1 ...", _NAME),
+        "least": ("where it serves a range, the fewest; `rows` the most; since 1.5", {}),
+        "growth": ("value id -> what each dimension grows by with a row; since 1.5", _COUNT),
     },
     "Requirement": {
         "kind": ("`library`, `machine`, `instructions` or `device`; others are unmet", _NAME),

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Written by this version.
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 
 #: The oldest version that is read. All later minor versions of its major version are read too.
 READABLE = (1, 0)
@@ -179,12 +179,26 @@ class Batch:
         stacked: outputs with a row for each request, in dimension 0.
         listed: outputs of which each row is one by itself, ``NAME.0``, ``NAME.1`` and so on (of one
             row: ``NAME`` or ``NAME.0``).
+        least: where it serves a range, the fewest; ``rows`` are the most then, and the plan is for
+            these. Since 1.5.
+        growth: value id -> by how much each of its dimensions grows with a row, of those that do;
+            for a range only. Since 1.5.
     """
 
     rows: int
     inputs: tuple[str, ...]
     stacked: tuple[str, ...]
     listed: tuple[str, ...]
+    least: int | None = None
+    growth: dict[str, tuple[int, ...]] = field(default_factory=dict[str, "tuple[int, ...]"])
+
+    def __str__(self) -> str:
+        return str(self.rows) if self.least is None else f"{self.least}-{self.rows}"
+
+    @property
+    def sizes(self) -> range:
+        """The numbers of requests that it serves without filling up."""
+        return range(self.rows if self.least is None else self.least, self.rows + 1)
 
 
 @dataclass(frozen=True)
@@ -301,7 +315,7 @@ class Manifest:
     @property
     def labels(self) -> dict[str, str]:
         """What tells it from other members of its bundle."""
-        batch = {} if self.batch is None else {"batch": str(self.batch.rows)}
+        batch = {} if self.batch is None else {"batch": str(self.batch)}
         return {"target": self.target, **batch}
 
     def replace(self, **changes: Any) -> Manifest:

@@ -28,6 +28,36 @@ def validate_batch(manifest: Manifest) -> None:
     _check_outputs(manifest, batch)
     if batch.rows > 1:
         _check_draws(manifest, batch)
+    _check_range(manifest, batch)
+
+
+def _check_range(manifest: Manifest, batch: Batch) -> None:
+    if batch.least is None:
+        if batch.growth:
+            raise damaged("values grow with the rows of a bucket that serves no range")
+        return
+    if not 1 <= batch.least < batch.rows:
+        raise damaged(f"a bucket serves {batch.least} to {batch.rows} rows")
+    fewer = batch.rows - batch.least
+    for value, growth in batch.growth.items():
+        spec = manifest.plan.values.get(value)
+        shape = () if spec is None else spec.shape
+        if len(shape) != len(growth) or not any(growth):
+            raise damaged(f"{shown(value)} is said to grow by {list(growth)}, but is {spec}")
+        for size, grows in zip(shape, growth, strict=True):
+            if grows and (not isinstance(size, int) or grows < 0 or size - grows * fewer < 0):
+                raise damaged(f"{value!r} is {spec}, but grows by {list(growth)} with each row")
+    for value in _rowed(manifest, batch):
+        if value not in batch.growth:
+            raise damaged(f"{value!r} is said to have rows, but does not grow")
+
+
+def _rowed(manifest: Manifest, batch: Batch) -> list[str]:
+    """The values that callers give and get, and that are drawn, with a row for each request."""
+    plan = manifest.plan
+    given = [plan.inputs[name] for name in batch.inputs if name in plan.inputs]
+    drawn = [draw.value for group in plan.draws for draw in group.draws]
+    return [*given, *drawn, *(plan.outputs[name] for name in batch.stacked)]
 
 
 def _check_draws(manifest: Manifest, batch: Batch) -> None:

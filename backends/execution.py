@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from partitioner.backends.verdicts import Judge
 from partitioner.errors import (
@@ -41,6 +41,7 @@ __all__ = [
     "Memory",
     "Mode",
     "OfSegment",
+    "Resizable",
     "call_once",
     "place_of",
 ]
@@ -166,6 +167,15 @@ class Executable(Protocol):
         ...
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """An executable that serves several numbers of rows."""
+
+    def at(self, info: SegmentInfo) -> Executable:
+        """The same artifact with the sizes of ``info``. Belongs to it: closed with it."""
+        ...
+
+
 class OfSegment:
     """The part of an executable that its segment decides."""
 
@@ -249,6 +259,9 @@ Requirement`; empty where they need nothing but ``requires``.
         settings: ``module:function`` that checks what a caller may say of the backend's compiler
             (a mapping of name to value; raises a UsageError); empty where there is nothing.
         defers: whether the compiler can leave its last step to another machine.
+        ranges: whether one artifact may serve a range of batch sizes: the compiler takes graphs
+            with sizes that grow (:mod:`partitioner.backends.symbols`), and executables are
+            :class:`Resizable`.
     """
 
     name: str
@@ -266,6 +279,7 @@ Requirement`; empty where they need nothing but ``requires``.
     copies_weights: bool = False
     settings: str = ""
     defers: bool = False
+    ranges: bool = False
     install: str = ""
 
     def make_executor(self) -> Executor:

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from partitioner.program import TensorType
+from partitioner.rowcounts import RowCount, RowRange
 from partitioner.weights import tensor_bytes
 
 __all__ = ["encode_argument", "encode_type", "from_json", "identifier", "to_json"]
@@ -94,6 +95,8 @@ def encode_argument(value: Any) -> Any:
         return {kind: str(value).removeprefix("torch.")}
     if isinstance(value, float):
         return {"float": value.hex()}
+    if isinstance(value, RowCount):
+        return {"rows": [int(value), value.growth, value.span.least, value.span.most]}
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"an argument of type {type(value).__name__}")
@@ -113,6 +116,8 @@ def _decode(value: Any, env: Mapping[str, fx.Node]) -> Any:
         return {k: _decode(v, env) for k, v in inner.items()}
     if kind == "float":
         return float.fromhex(inner)
+    if kind == "rows":
+        return _row_count(inner)
     return torch.device(inner) if kind == "device" else getattr(torch, inner)
 
 
@@ -122,7 +127,8 @@ def encode_type(type_: Any) -> Any:
         return {"tuple": [encode_type(t) for t in cast("tuple[Any, ...]", type_)]}
     if type_ is None:
         return None
-    return {"dtype": str(type_.dtype).removeprefix("torch."), "shape": list(type_.shape)}
+    shape = [encode_argument(dim) for dim in type_.shape]
+    return {"dtype": str(type_.dtype).removeprefix("torch."), "shape": shape}
 
 
 def _untype(value: Any) -> Any:
@@ -130,7 +136,13 @@ def _untype(value: Any) -> Any:
         return None
     if "tuple" in value:
         return tuple(_untype(v) for v in value["tuple"])
-    return TensorType(tuple(value["shape"]), getattr(torch, value["dtype"]))
+    dims = (_row_count(dim["rows"]) if isinstance(dim, dict) else dim for dim in value["shape"])
+    return TensorType(tuple(dims), getattr(torch, value["dtype"]))
+
+
+def _row_count(numbers: Any) -> RowCount:
+    size, growth, least, most = numbers
+    return RowCount(size, growth, RowRange(least, most))
 
 
 def _tensor(tensor: torch.Tensor) -> Any:

@@ -6,14 +6,16 @@ same constants lie outside, in the same blobs, whichever of them compiles a segm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import fx, nn
 
 from partitioner.backends.graphs import identifier
+from partitioner.backends.symbols import dynamic_shapes, export_error, write_symbols
 from partitioner.program import TensorType, node_type
+from partitioner.rowcounts import RowCount
 
 if TYPE_CHECKING:
     from partitioner.planning.segments import Segment
@@ -74,6 +76,7 @@ def lifted_module(
         position.meta["type"] = type_
         inputs[name] = position
     graph.erase_node(anchor)
+    write_symbols(graph)
     for node in list(graph.nodes):
         if node.op == "get_attr" and node.target in inputs:
             node.replace_all_uses_with(inputs[cast(str, node.target)])
@@ -86,10 +89,31 @@ def lifted_module(
 
 
 def export_graph(module: fx.GraphModule, graph: fx.Graph) -> tuple[Any, tuple[torch.Tensor, ...]]:
-    """The module as an ``ExportedProgram``, and the arguments it was exported with (zeros)."""
+    """The module as an ``ExportedProgram``, and the arguments it was exported with (zeros).
+
+    Raises:
+        CompileError: the graph is for a range of batch sizes, and does not hold for all of them.
+    """
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     # calloc: pages that are never touched, however large the weights are.
     args = tuple(
         torch.zeros(node_type(n).empty().shape, dtype=node_type(n).dtype) for n in placeholders
     )
-    return torch.export.export(module, args, strict=False), args
+    shapes = dynamic_shapes(placeholders)
+    if shapes is None:
+        return torch.export.export(module, args, strict=False), args
+    try:
+        exported = torch.export.export(module, args, dynamic_shapes=shapes, strict=False)
+        _check_open(exported, placeholders)
+    except Exception as error:
+        raise export_error(error, graph) from error
+    return exported, args
+
+
+def _check_open(exported: Any, placeholders: Sequence[fx.Node]) -> None:
+    """See that torch has not settled for one number of rows."""
+    for node, given in zip(placeholders, exported.graph_signature.user_inputs, strict=True):
+        found = next(n for n in exported.graph.nodes if n.name == given).meta["val"].shape
+        for size, symbol in zip(node_type(node).shape, found, strict=True):
+            if isinstance(size, RowCount) and isinstance(symbol, int):
+                raise ValueError(f"an op takes {node.name!r} with {symbol} rows only")

@@ -21,11 +21,15 @@ from partitioner.capture import Captured
 from partitioner.capture.structure import named_tensors, replace_leaves
 from partitioner.errors import CaptureError, UsageError
 from partitioner.program import Program, TensorType, node_type, types_of
+from partitioner.rowcounts import RowRange
 from partitioner.specs import Noise
+from partitioner.taken_rows import with_taken_rows, without_last_row
 
 __all__ = [
     "Bucket",
+    "Size",
     "check_sizes",
+    "check_with_ranges",
     "find_batch",
     "make_buckets",
     "parse_sizes",
@@ -34,34 +38,76 @@ __all__ = [
     "with_rows",
 ]
 
-#: More buckets than that are a slip of the keyboard.
+#: More rows than that are a slip of the keyboard.
 MAX_ROWS = 4096
 
+#: So many requests, or any number of a range, by one graph with a symbol for the rows.
+Size = int | RowRange
 
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """The sizes of ``--batch``: ``1,4``, in rising order.
+
+def parse_sizes(text: str) -> tuple[Size, ...]:
+    """The sizes of ``--batch``, in rising order: ``1,4``, or with a range ``1-8``.
 
     Raises:
         UsageError: not positive whole numbers, each once.
     """
-    items = [item.strip() for item in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]{1,4}", item) for item in items):
-        raise UsageError(f"--batch takes sizes such as 1,4, not {text!r}")
-    return check_sizes([int(item) for item in items])
+    return check_sizes([item.strip() for item in text.split(",")])
 
 
-def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+def check_sizes(sizes: Sequence[int | str | RowRange]) -> tuple[Size, ...]:
     """The sizes of buckets, in rising order.
+
+    Args:
+        sizes: numbers, and ranges such as ``"1-8"``.
 
     Raises:
         UsageError: they are not 1 to 4096, each once.
     """
-    wrong = next((size for size in sizes if not 1 <= size <= MAX_ROWS), None)
+    found = [_size(one) for one in sizes]
+    every = [rows for one in found for rows in _rows_of(one)]
+    if len(set(every)) < len(every):
+        texts = ", ".join(map(str, found))
+        raise UsageError(f"the batch sizes {texts} name one twice", advice="leave one out")
+    return tuple(sorted(found, key=lambda one: _rows_of(one)[0]))
+
+
+def check_with_ranges(sizes: Sequence[Size], asked: Mapping[str, bool]) -> None:
+    """Refuse a range beside options of a build that take static sizes.
+
+    Args:
+        asked: option -> whether it is asked for.
+
+    Raises:
+        UsageError: names the range and the option.
+    """
+    span = next((size for size in sizes if isinstance(size, RowRange)), None)
+    option = next((name for name, given in asked.items() if given), None)
+    if span is not None and option is not None:
+        raise UsageError(
+            f"{option} takes buckets of one size each, not the range {span}",
+            advice="build with --batch 1,4",
+        )
+
+
+def _size(given: int | str | RowRange) -> Size:
+    size: Size = given if not isinstance(given, str) else _parsed(given)
+    ends = (size.least, size.most) if isinstance(size, RowRange) else (size,)
+    wrong = next((rows for rows in ends if not 1 <= rows <= MAX_ROWS), None)
     if wrong is not None:
         raise UsageError(f"a batch has 1 to {MAX_ROWS} rows, not {wrong}")
-    if len(set(sizes)) < len(sizes):
-        raise UsageError(f"the batch sizes {list(sizes)} name one twice", advice="leave one out")
-    return tuple(sorted(sizes))
+    return size
+
+
+def _parsed(text: str) -> Size:
+    found = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", text)
+    if found is None:
+        raise UsageError(f"--batch takes sizes such as 1,4 or 1-8, not {text!r}")
+    least, most = found.groups()
+    return int(least) if most is None else RowRange(int(least), int(most))
+
+
+def _rows_of(size: Size) -> Sequence[int]:
+    return size.sizes if isinstance(size, RowRange) else (size,)
 
 
 def row_inputs(example_inputs: Mapping[str, Any], named: Sequence[str] | None) -> tuple[str, ...]:
@@ -123,11 +169,15 @@ class Bucket:
         example_inputs: with these rows.
         captures: a variant each.
         batch: what its rows are; None for a pipeline that is built without batch sizes.
+        span: the range that it serves, up to these rows; None for these rows only.
+        more: captures with one row more, where there is a range.
     """
 
     example_inputs: dict[str, Any]
     captures: tuple[Captured, ...]
     batch: Batch | None
+    span: RowRange | None = None
+    more: tuple[Captured, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -145,9 +195,9 @@ def make_buckets(
     captured: Callable[[Mapping[str, Any]], Sequence[Captured]],
     example_inputs: Mapping[str, Any],
     names: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[Size],
 ) -> tuple[Bucket, ...]:
-    """Capture a pipeline with each number of rows.
+    """Capture a pipeline with each number of rows; for a range, with the most and one more.
 
     Args:
         captured: captures the pipeline on example inputs, each variant of it.
@@ -159,21 +209,46 @@ def make_buckets(
     """
     given = with_rows(example_inputs, names, 1)
     alone = tuple(captured(given))
-    buckets: list[Bucket] = []
-    for rows in sizes:
-        if rows == 1:
-            continue
+
+    def bucket(rows: int) -> Bucket:
         inputs = with_rows(example_inputs, names, rows)
         with captured_with(rows):
             captures = tuple(captured(inputs))
         pairs = zip(alone, captures, strict=True)
         batches = [find_batch(one, many, rows, names) for one, many in pairs]
-        buckets.append(Bucket(inputs, captures, batches[0]))
+        return Bucket(inputs, captures, batches[0])
+
+    buckets = [
+        _for_range(bucket(size.most), bucket(size.most + 1), size)
+        if isinstance(size, RowRange)
+        else bucket(size)
+        for size in sizes
+        if size != 1
+    ]
     if 1 not in sizes:
         return tuple(buckets)
     larger = buckets[0].batch if buckets else None
     batch = replace(larger, rows=1) if larger else single_batch(alone[0].program, names)
     return (Bucket(given, alone, batch), *buckets)
+
+
+def _for_range(most: Bucket, more: Bucket, span: RowRange) -> Bucket:
+    """A bucket for a range: both captures with rows that are taken one by one as calls."""
+    assert most.batch is not None
+    listed = most.batch.listed
+
+    def taken(one: Captured, rows: int) -> Captured:
+        return replace(one, program=with_taken_rows(one.program, rows))
+
+    def shortened(one: Captured) -> Captured:
+        return replace(one, program=without_last_row(one.program, listed, span.most + 1))
+
+    return replace(
+        most,
+        captures=tuple(taken(one, span.most) for one in most.captures),
+        more=tuple(shortened(taken(one, span.most + 1)) for one in more.captures),
+        span=span,
+    )
 
 
 # --- what has rows ------------------------------------------------------------------------------

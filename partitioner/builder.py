@@ -15,7 +15,14 @@ from typing import Any
 
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backendoptions import BackendOptions, check_options
-from partitioner.batching import Bucket, check_sizes, make_buckets, row_inputs
+from partitioner.batching import (
+    Bucket,
+    Size,
+    check_sizes,
+    check_with_ranges,
+    make_buckets,
+    row_inputs,
+)
 from partitioner.caching.cache import CompileCache
 from partitioner.caching.options import CacheOptions
 from partitioner.choices import check_variants
@@ -93,7 +100,7 @@ def build(
     overwrite: bool = False,
     source: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    batch: Sequence[int] = (),
+    batch: Sequence[int | str] = (),
     batched: Sequence[str] | None = None,
     engine: str | Engine = "local",
     jobs: int | None = None,
@@ -150,7 +157,8 @@ def build(
             default.
         progress: called as the build goes on.
         batch: how many requests are served at once, such as ``[1, 4]``: a *bucket* for each, which
-            share their weights; see ``docs/batches.md``.
+            share their weights; ``["1-8"]`` for one that serves any number of a range; see
+            ``docs/batches.md``.
         batched: the inputs that have a row for each request; all of them by default.
         engine: where segments are compiled: ``local`` or ``ray``; see
             ``docs/distributed-builds.md``. The bundle is the same.
@@ -171,6 +179,9 @@ def build(
     check_labels(label, version)
     check_variants([dict(choice) for choice in variants] or [{}], example_inputs)
     sizes = check_sizes(batch)
+    compressing = {"--accuracy-budget": accuracy_budget, "--quality-budget": quality_budget}
+    asked = {"--tune": tune, **{name: one is not None for name, one in compressing.items()}}
+    check_with_ranges(sizes, asked)
     if step_batching:
         check_step_sizes(sizes)
     names = row_inputs(example_inputs, batched) if sizes else ()
@@ -232,7 +243,7 @@ def _checked_targets(
 def _built(
     settings: Settings,
     targets: Sequence[Target],
-    sizes: Sequence[int],
+    sizes: Sequence[Size],
     names: Sequence[str],
     workshop: Workshop,
 ) -> BuildResult:
@@ -256,7 +267,7 @@ def _built(
     return BuildResult(writer.path, digest, report)
 
 
-def _buckets(settings: Settings, sizes: Sequence[int], names: Sequence[str]) -> tuple[Bucket, ...]:
+def _buckets(settings: Settings, sizes: Sequence[Size], names: Sequence[str]) -> tuple[Bucket, ...]:
     """The pipeline, captured with each number of rows, or as it is."""
     if sizes:
         return make_buckets(settings.capture, settings.example_inputs, names, sizes)
@@ -283,5 +294,5 @@ def _members(
 def _label(target: Target, bucket: Bucket, settings: Settings, buckets: int) -> str:
     """What tells a member from the others; nothing if there is but one."""
     parts = [target.name] if settings.several else []
-    parts += [f"batch={bucket.rows}"] if buckets > 1 else []
+    parts += [f"batch={bucket.span or bucket.rows}"] if buckets > 1 else []
     return " ".join(parts)

@@ -39,6 +39,8 @@ from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
 from partitioner.precision import Precision, check_stages, for_target
 from partitioner.program import DrawSequence, Program
+from partitioner.ranges import for_rows, with_row_counts
+from partitioner.rowcounts import RowRange, growth_of, plain_plan
 from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import Image, InputSpec, Noise
@@ -190,6 +192,8 @@ def prepare(
     observers: Sequence[Observer] = (),
     phase: Phase = nullcontext,
     captures: Sequence[Captured] | None = None,
+    more: Sequence[Captured] = (),
+    span: RowRange | None = None,
 ) -> Prepared:
     """Capture a pipeline, run the passes, make the plan. Arguments as for a build.
 
@@ -201,6 +205,8 @@ def prepare(
         phase: is entered for each part of the work.
         captures: of the same pipeline with the same options, a variant each, if there are some
             from another target's plan.
+        more: captures with one row more, where the plan is for a range of batch sizes.
+        span: that range.
 
     Raises:
         PartitionerError: a subclass says what went wrong, where, and what to do.
@@ -218,6 +224,10 @@ def prepare(
     with phase("passes"):
         checked = example_inputs if verify_passes else None
         merged, records = _optimise(captures, choices, sequence, observers, checked)
+        if span is not None:
+            again = for_rows(sequence, span.most + 1)
+            other, _ = _optimise(more, choices, again, (), None)
+            merged = with_row_counts(merged, other, span)
     with phase("plan"):
         missing = missing_backends(hardware)
         present = [name for name in hardware.backends if name not in missing]
@@ -225,8 +235,7 @@ def prepare(
         overrides = overrides or Overrides()
         bound = bind(overrides, merged.program, hardware, judges)
         planned = make_plan(merged.program, hardware, bound)
-    cases = _cases(planned, merged, captures, choices, settings)
-    planned = replace(planned, plan=cases[0].plan)
+    planned, cases = _settled(planned, merged, captures, choices, settings)
     text = format_pipeline(sequence)
     return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
 
@@ -274,14 +283,13 @@ def replanned(prepared: Prepared, merged: Merged) -> Prepared:
     """Another plan, of a program that is another, or is placed in another way."""
     planned = make_plan(merged.program, prepared.target, prepared.judges, prepared.scale)
     old = prepared.cases
-    cases = _cases(
+    planned, cases = _settled(
         planned,
         merged,
         [case.captured for case in old],
         [case.choice for case in old],
         [case.options for case in old],
     )
-    planned = replace(planned, plan=cases[0].plan)
     return replace(prepared, planned=planned, cases=cases, merged=merged)
 
 
@@ -399,6 +407,21 @@ def _optimise(
         optimised.append(done)
         records = records or own
     return merge(optimised, [choice_text(choice) for choice in choices]), records
+
+
+def _settled(
+    planned: Planned,
+    merged: Merged,
+    captures: Sequence[Captured],
+    choices: Sequence[dict[str, Any]],
+    settings: Sequence[dict[str, Any]],
+) -> tuple[Planned, tuple[Case, ...]]:
+    """The plan of the first variant in plain numbers, and the cases."""
+    growth = growth_of(planned.plan)
+    if growth:
+        planned = replace(planned, plan=plain_plan(planned.plan), growth=growth)
+    cases = _cases(planned, merged, captures, choices, settings)
+    return replace(planned, plan=cases[0].plan), cases
 
 
 def _cases(

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy.typing as npt
 
-from partitioner.artifacts.manifest import Artifact, Blob, ConstantRef, ParitySample, Tolerance
+from partitioner.artifacts.manifest import (
+    Artifact,
+    Batch,
+    Blob,
+    ConstantRef,
+    ParitySample,
+    Tolerance,
+)
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
@@ -32,6 +39,7 @@ from partitioner.plan import Plan
 from partitioner.planning.plan import Planned
 from partitioner.planning.segments import Segment
 from partitioner.program import Program
+from partitioner.range_parity import bucket_at, named_by_row, prepared_at
 from partitioner.row_parity import check_row, last_row
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
@@ -72,6 +80,14 @@ class Job:
     read: set[str] = field(default_factory=set[str])
     _pending: Pending = field(default_factory=dict[str, Any])
     _blobs: dict[str, Blob] = field(default_factory=dict[str, Blob])
+
+    @property
+    def batch(self) -> Batch | None:
+        """What is a row of what, and for a range how values grow."""
+        batch, span = self.bucket.batch, self.bucket.span
+        if batch is None or span is None:
+            return batch
+        return replace(batch, least=span.least, growth=dict(self.planned.growth))
 
     @property
     def program(self) -> Program:
@@ -132,7 +148,33 @@ class Job:
     def check(
         self, artifacts: Mapping[str, Artifact], tolerance: Tolerance
     ) -> tuple[list[ParitySample | None], dict[str, Any]]:
-        """Segments against torch, then the whole of every variant against the eager pipeline."""
+        """Segments against torch, then the whole of every variant against the eager pipeline.
+
+        For a range of batch sizes with the most rows, the fewest and a number between; samples are
+        of the most.
+        """
+        samples, errors = self._check(artifacts, tolerance)
+        batch, span = self.batch, self.bucket.span
+        if batch is None or span is None:
+            return samples, errors
+        for rows in span.checked[1:]:
+            at = replace(
+                self,
+                bucket=bucket_at(self.bucket, batch, rows),
+                prepared=prepared_at(self.prepared, batch, rows),
+            )
+            _, own = at._check(artifacts, tolerance, keep=False)
+            errors.setdefault("rows", {})[str(rows)] = own
+        return samples, errors
+
+    def _check(
+        self, artifacts: Mapping[str, Artifact], tolerance: Tolerance, *, keep: bool = True
+    ) -> tuple[list[ParitySample | None], dict[str, Any]]:
+        """At the bucket's own rows.
+
+        Args:
+            keep: write samples.
+        """
         evidence = keep_evidence(self.writer.path.with_name(f"{self.writer.path.name}.parity"))
         cases = self.prepared.cases
         executables: dict[str, Executable] = {}
@@ -143,6 +185,8 @@ class Job:
                 given, values = example_request(self.prepared, case, self.bucket.example_inputs)
                 drawn = self._drawn(case, values)
                 expected = self._run_eager(case, self.bucket.example_inputs, given, drawn)
+                if not keep and self.bucket.batch is not None and self.bucket.rows == 1:
+                    expected = named_by_row(expected, self.bucket.batch)
                 if not samples:
                     self._check_last_row(case, given, drawn, expected, tolerance)
                 executables = executables or self._load(artifacts)
@@ -164,6 +208,9 @@ class Job:
                 if len(cases) > 1:
                     errors.setdefault("variants", []).append({**case.choice, "outputs": found[1]})
                 kept = {n: a for n, a in given.items() if self._is_kept(n)}
+                if not keep:
+                    samples.append(None)
+                    continue
                 samples.append(
                     write_sample(self.writer, PARITY_SEED, kept, found[0], checked, tolerance)
                 )

@@ -29,6 +29,7 @@ from partitioner.job import Job
 from partitioner.phases import Phases, working_directory
 from partitioner.precision import hint_for
 from partitioner.provenance import attested
+from partitioner.range_parity import check_backends
 from partitioner.recording import (
     plain_options,
     portable_plan,
@@ -145,10 +146,10 @@ class MemberBuild:
             target=self.hardware,
             observers=settings.dump_for(phase.target),
             phase=phase,
-            captures=bucket.captures,
-            **settings.prepare_for(bucket.rows),
+            **settings.prepare_for(bucket),
         )
         prepared = replace(prepared, rows=bucket.rows)
+        check_backends(prepared.planned)
         check_stages(settings.backend_options, prepared.planned.plan)
         if settings.tune:
             with phase("tune"):
@@ -224,7 +225,7 @@ class MemberBuild:
             variants=variants,
             memory=measure(plan),
             requirements=requirements_of(self.hardware, artifacts, self.workshop.writer.blob_path),
-            batch=self.bucket.batch,
+            batch=job.batch,
         )
 
     def _add(self, manifest: Manifest) -> None:

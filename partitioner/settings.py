@@ -85,11 +85,13 @@ class Settings:
             "quantize": self.quantize,
         }
 
-    def prepare_for(self, rows: int) -> Mapping[str, Any]:
-        """Arguments of :func:`prepare` for a bucket of so many rows."""
+    def prepare_for(self, bucket: Bucket) -> Mapping[str, Any]:
+        """Arguments of :func:`prepare` for a bucket."""
+        captured = {"captures": bucket.captures, "more": bucket.more, "span": bucket.span}
         if not self.step_batching:
-            return self.prepare_with
-        return {**self.prepare_with, "passes": with_spread_steps(self.prepare_with["passes"], rows)}
+            return {**self.prepare_with, **captured}
+        passes = with_spread_steps(self.prepare_with["passes"], bucket.rows)
+        return {**self.prepare_with, **captured, "passes": passes}
 
     @property
     def kinds(self) -> set[type]:

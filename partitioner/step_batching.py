@@ -6,17 +6,24 @@ from collections.abc import Sequence
 
 from partitioner.artifacts.manifest import Manifest
 from partitioner.errors import UsageError
+from partitioner.rowcounts import RowRange
 from partitioner.runtime.scheduling.stepping import check_steps
 
 __all__ = ["StepBuckets", "check_step_sizes", "with_spread_steps"]
 
 
-def check_step_sizes(sizes: Sequence[int]) -> None:
+def check_step_sizes(sizes: Sequence[int | RowRange]) -> None:
     """Requests run alone up to the loop and after it, so there must be a bucket of one.
 
     Raises:
-        UsageError: there is none, or no larger one.
+        UsageError: there is none, or no larger one; or there is a range.
     """
+    span = next((size for size in sizes if isinstance(size, RowRange)), None)
+    if span is not None:
+        raise UsageError(
+            f"--step-batching takes buckets of one size each, not the range {span}",
+            advice="build with --batch 1,4; or without --step-batching: requests share calls then",
+        )
     if 1 not in sizes or len(sizes) < 2:
         raise UsageError(
             "--step-batching takes a bucket of one request, and larger ones in which they share "

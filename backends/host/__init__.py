@@ -9,4 +9,5 @@ BACKEND = BackendInfo(
     executor="partitioner.backends.host.execute:HostExecutor",
     compiler="partitioner.backends.host.compile:HostCompiler",
     support="partitioner.backends.host.support:verdict",
+    ranges=True,
 )

@@ -77,6 +77,10 @@ class HostExecutable(OfSegment):
     def bind(self) -> HostBoundCall:
         return HostBoundCall(self)
 
+    def at(self, info: SegmentInfo) -> HostExecutable:
+        """The same op for another number of rows."""
+        return HostExecutable(self._op, self._options, info)
+
     def close(self) -> None:
         pass
 

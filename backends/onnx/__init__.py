@@ -14,4 +14,5 @@ BACKEND = BackendInfo(
     build_requires=("onnx", "onnxscript", "onnxruntime"),
     extra="onnx",
     requirements="partitioner.backends.onnx.requirements:requirements",
+    ranges=True,
 )

@@ -204,6 +204,8 @@ def _export(
                 output_names=[_OUTPUT.format(i) for i in range(len(job["outputs"]))],
             )
             model = program.model_proto
+    except CompileError:
+        raise
     except Exception as error:
         raise _export_error(error, graph) from error
     outer = {_INPUT.format(i): n for i, n in enumerate([*job["inputs"], *names.values()])}

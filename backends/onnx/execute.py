@@ -40,7 +40,7 @@ from partitioner.backends.execution import (
 from partitioner.backends.onnx.external import check_external, external_bytes
 from partitioner.backends.onnx.kept import GRAPH, KeptGraphs, key_of, save_into
 from partitioner.backends.onnx.pool import apply_pool
-from partitioner.backends.weighing import WeightUse
+from partitioner.backends.weighing import NOTHING, WeightUse
 from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
 from partitioner.plan import SegmentInfo
 from partitioner.specs import TensorSpec
@@ -172,6 +172,10 @@ class OnnxExecutable(OfSegment):
         if self._session is None:
             raise BackendError("the segment has been closed", where=place_of(self.info))
         return OnnxBoundCall(self._session, self._make_value, self.info)
+
+    def at(self, info: SegmentInfo) -> OnnxExecutable:
+        """The same session for another number of rows."""
+        return OnnxExecutable(self._session, self._make_value, info, NOTHING)
 
     def close(self) -> None:
         self._session = None

@@ -14,4 +14,5 @@ BACKEND = BackendInfo(
     extra="openvino",
     requirements="partitioner.backends.openvino.requirements:requirements",
     copies_weights=True,
+    ranges=True,
 )

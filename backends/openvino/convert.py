@@ -26,6 +26,7 @@ from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.packed import write_packed
 from partitioner.errors import CompileError
 from partitioner.program import TensorType, node_type
+from partitioner.rowcounts import RowCount, row_counts
 
 __all__ = ["ELEMENT_TYPES", "converted", "run"]
 
@@ -96,16 +97,30 @@ def converted(graph: fx.Graph, constants: Any, lifted: dict[str, TensorType]) ->
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported, args = export_graph(module, graph)
+            exported, _ = export_graph(module, graph)
             names = list(exported.graph_signature.user_inputs)
             # Without shapes the inputs become dynamic, whatever the export says.
+            types = [node_type(n) for n in graph.nodes if n.op == "placeholder"]
             given = {
-                name: (ov.PartialShape(list(a.shape)), getattr(ov.Type, ELEMENT_TYPES[a.dtype]))
-                for name, a in zip(names, args, strict=True)
+                name: (_shape(type_), getattr(ov.Type, ELEMENT_TYPES[type_.dtype]))
+                for name, type_ in zip(names, types, strict=True)
             }
             return _ordered(ov.convert_model(exported, input=given), given)
+    except CompileError:
+        raise
     except Exception as error:
         raise _convert_error(error, graph) from error
+
+
+def _shape(type_: TensorType) -> Any:
+    """A shape as OpenVINO has it: from the fewest rows to the most where it is for a range."""
+    ov = openvino()
+    return ov.PartialShape(
+        [
+            ov.Dimension(dim.at(dim.span.least), int(dim)) if isinstance(dim, RowCount) else dim
+            for dim in type_.shape
+        ]
+    )
 
 
 def _ordered(model: Any, inputs: Mapping[str, tuple[Any, Any]]) -> Any:
@@ -169,7 +184,8 @@ def _cast_outputs(model: Any, results: Sequence[TensorType]) -> None:
     model.validate_nodes_and_infer_types()
     for port, type_ in zip(model.outputs, results, strict=True):
         shape = port.get_partial_shape()
-        if shape != ov.PartialShape(list(cast("tuple[int, ...]", type_.shape))):
+        growing = bool(row_counts(type_.shape))
+        if not (shape.compatible(_shape(type_)) if growing else shape == _shape(type_)):
             raise CompileError(
                 f"OpenVINO gives an output of the shape {shape}, torch {list(type_.shape)}",
                 advice="this is a defect of the converter; build with another backend (--backends)",

@@ -23,7 +23,7 @@ from partitioner.backends.openvino.ir import constant_bytes
 from partitioner.backends.openvino.library import openvino
 from partitioner.backends.openvino.loading import Loaded, load_model
 from partitioner.backends.openvino.settings import read_settings
-from partitioner.backends.weighing import WeightUse
+from partitioner.backends.weighing import NOTHING, WeightUse
 from partitioner.errors import BackendError, BundleError
 from partitioner.plan import SegmentInfo
 from partitioner.specs import TensorSpec
@@ -97,6 +97,12 @@ class OpenvinoExecutable(OfSegment):
         if self._loaded is None:
             raise BackendError("the segment has been closed", where=place_of(self.info))
         return OpenvinoBoundCall(self._loaded, self.info)
+
+    def at(self, info: SegmentInfo) -> OpenvinoExecutable:
+        """The same compiled model for another number of rows."""
+        if self._loaded is None:
+            raise BackendError("the segment has been closed", where=place_of(self.info))
+        return OpenvinoExecutable(self._loaded, info, NOTHING)
 
     def close(self) -> None:
         self._loaded = None

@@ -27,6 +27,7 @@ from partitioner.backends.worker import run_job
 from partitioner.errors import BackendError, CompileError, ResourceError
 from partitioner.plan import SegmentInfo
 from partitioner.planning.cuts import info_of
+from partitioner.rowcounts import at_rows, row_counts
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def _try(
         "graph": str(graph),
         "weights": [str(path) for path in weights],
         "options": rung.settings.options(),
-        "inputs": [[name, spec.dtype, list(spec.shape)] for name, spec in info.inputs],
-        "outputs": [[name, spec.dtype, list(spec.shape)] for name, spec in info.outputs],
+        "sizes": [_tensors(info, rows) for rows in _rows(info)],
         "name": info.name,
     }
     (job / "job.json").write_text(json.dumps(document))
@@ -132,6 +132,20 @@ def _try(
     except CompileError as error:
         return error
     return None
+
+
+def _rows(info: SegmentInfo) -> tuple[int, ...]:
+    """The numbers of rows to run with: the most and the fewest of a range; else any, of none."""
+    counts = row_counts([spec.shape for _, spec in (*info.inputs, *info.outputs)])
+    return (counts[0].span.most, counts[0].span.least) if counts else (0,)
+
+
+def _tensors(info: SegmentInfo, rows: int) -> dict[str, Any]:
+    kinds = {"inputs": info.inputs, "outputs": info.outputs}
+    return {
+        kind: [[name, spec.dtype, list(at_rows(spec.shape, rows))] for name, spec in tensors]
+        for kind, tensors in kinds.items()
+    }
 
 
 def _called(segment: str) -> str:
@@ -153,22 +167,23 @@ def _note(log: Path | None, segment: str, step: dict[str, str]) -> None:
 
 
 def run(directory: Path) -> None:
-    """The job: load the artifact as a server would, and run it once on zeros.
+    """The job: load the artifact as a server would, and run it once on zeros of each size.
 
     Raises:
         CompileError: OpenVINO refuses it, or fails.
     """
     job = json.loads((directory / "job.json").read_text())
-    tensors = {
-        kind: tuple((name, TensorSpec(dtype, tuple(shape))) for name, dtype, shape in job[kind])
-        for kind in ("inputs", "outputs")
-    }
-    info = SegmentInfo(job["name"], "openvino", tensors["inputs"], tensors["outputs"])
-    files = ArtifactFiles(
-        Path(job["graph"]), directory, tuple(map(Path, job["weights"])), job["options"], info
-    )
-    try:
-        executable = OpenvinoExecutor().load(files, DeviceOptions(cache=False))
-        executable(*(np.zeros(cast(Any, spec.shape), spec.dtype) for _, spec in info.inputs))
-    except BackendError as error:
-        raise CompileError(error.what) from error
+    for size in job["sizes"]:
+        tensors = {
+            kind: tuple((name, TensorSpec(dtype, tuple(shape))) for name, dtype, shape in rows)
+            for kind, rows in size.items()
+        }
+        info = SegmentInfo(job["name"], "openvino", tensors["inputs"], tensors["outputs"])
+        files = ArtifactFiles(
+            Path(job["graph"]), directory, tuple(map(Path, job["weights"])), job["options"], info
+        )
+        try:
+            executable = OpenvinoExecutor().load(files, DeviceOptions(cache=False))
+            executable(*(np.zeros(cast(Any, spec.shape), spec.dtype) for _, spec in info.inputs))
+        except BackendError as error:
+            raise CompileError(error.what) from error

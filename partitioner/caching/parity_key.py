@@ -89,6 +89,7 @@ def _check(tolerance: Tolerance, bucket: Bucket) -> dict[str, Any]:
         "tolerance": encode(tolerance),
         "seed": PARITY_SEED,
         "rows": None if bucket.batch is None else encode(bucket.batch),
+        "range": None if bucket.span is None else str(bucket.span),
     }
 
 

@@ -119,6 +119,7 @@ def command(
       partition build model.py --target xeon --target graviton --target cpu
       partition build model.py --variant steps=5 --variant steps=20
       partition build model.py --batch 1,4
+      partition build model.py --batch 1-8
       partition build my.package.models:turbo --stage denoiser=unet --dump-passes dump/
     """
     try:

@@ -190,7 +190,10 @@ def _batch(batch: Batch) -> str:
         "one by one": batch.listed,
     }
     texts = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
-    return "; ".join([f"{batch.rows} requests at once", *texts])
+    count = f"{batch} requests at once"
+    if batch.least is not None:
+        count += f", any number of them (plan and memory of {batch.rows})"
+    return "; ".join([count, *texts])
 
 
 def _requirements(manifest: Manifest) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 from partitioner.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
+    from partitioner.rowcounts import RowRange
     from partitioner.targets import Target
 
 __all__ = [
@@ -48,9 +49,9 @@ member_option = click.option(
 #: ``--batch``: the sizes of buckets.
 batch_option = click.option(
     "--batch",
-    metavar="ROWS[,...]",
+    metavar="ROWS[-MOST][,...]",
     callback=lambda _ctx, _param, text: _sizes(text),
-    help="Serve so many requests at once: --batch 1,4; see docs/batches.md.",
+    help="Serve so many requests at once: --batch 1,4, or any number: --batch 1-8.",
 )
 
 _TARGETS = click.option(
@@ -113,7 +114,7 @@ def model_options_for_targets(function: Callable[..., Any]) -> Callable[..., Any
     return function
 
 
-def _sizes(text: str | None) -> tuple[int, ...]:
+def _sizes(text: str | None) -> tuple[int | RowRange, ...]:
     if text is None:
         return ()
     try:

@@ -63,6 +63,7 @@ def command(
       partition plan model.py --target inf2 --target xeon --target graviton
       partition plan model.py:make --set steps=20 --passes
       partition plan model.py --batch 4
+      partition plan model.py --batch 1-8
       partition plan model.py --probe
       partition plan model.py --html plan.html
       partition plan model.py --json > plan.json
@@ -92,6 +93,7 @@ def _prepare(
 ) -> tuple[list[Any], dict[str, Any]]:
     """One plan for each target, and the example inputs; the pipeline is captured once."""
     from partitioner.frontend import prepare
+    from partitioner.range_parity import check_backends
 
     twice = next((name for name in targets if targets.count(name) > 1), None)
     if twice is not None:
@@ -104,13 +106,15 @@ def _prepare(
     bucket = _bucket(loaded, capture_arguments(loaded, own[0]), given["batch"])
     prepared: list[Any] = []
     for one in own:
-        arguments = {**capture_arguments(loaded, one), "captures": bucket.captures}
+        captured = {"captures": bucket.captures, "more": bucket.more, "span": bucket.span}
+        arguments = {**capture_arguments(loaded, one), **captured}
         plan = prepare(loaded.pipeline, bucket.example_inputs, **arguments)
+        check_backends(plan.planned)
         prepared.append(replace(plan, rows=bucket.rows))
     return prepared, bucket.example_inputs
 
 
-def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any:
+def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[Any]) -> Any:
     """The pipeline, captured with as many requests as are asked for."""
     from partitioner.batching import Bucket, make_buckets, row_inputs
     from partitioner.choices import capture_variants
@@ -118,7 +122,7 @@ def _bucket(loaded: Any, arguments: dict[str, Any], sizes: Sequence[int]) -> Any
     if len(sizes) > 1:
         raise UsageError(
             f"a plan is for one batch size, not for {', '.join(map(str, sizes))}",
-            advice="plan for each: --batch 4",
+            advice="plan for each: --batch 4, or --batch 1-8",
         )
     wanted = {name: arguments[name] for name in ("inputs", "stages")}
 

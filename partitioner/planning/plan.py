@@ -17,6 +17,7 @@ from partitioner.planning.tables import HostCall, Names, Segments, Values
 from partitioner.planning.validate import validate_plan
 from partitioner.planning.verdicts import Judge
 from partitioner.program import Program, TensorType, call, loop, node_type, operands
+from partitioner.rowcounts import Growth
 from partitioner.targets import Target
 
 __all__ = ["HostCall", "Planned", "make_plan"]
@@ -33,6 +34,7 @@ class Planned:
         loops: name of a loop -> name of the graph that is its body.
         splits: name of a segment -> the limit for which it is not one with the segment before it.
         origins: node of the program -> the segment that holds it.
+        growth: how the plan's values grow with the rows, where it is for a range of batch sizes.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Planned:
     loops: dict[str, str] = field(default_factory=dict[str, str])
     splits: dict[str, str] = field(default_factory=dict[str, str])
     origins: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
+    growth: Growth = field(default_factory=dict[str, tuple[int, ...]])
 
 
 def make_plan(

@@ -122,7 +122,8 @@ class Segments:
         types = cast("tuple[TensorType, ...]", node.meta["type"])
         stages = distinct([node.meta.get("stage", "").split(".")[0]])
         sources = distinct([node.meta.get("source", "")])
-        key = (op, repr(sorted(options.items())), tuple(inputs), types)
+        # As text: sizes that grow with the rows are told from those that do not.
+        key = (op, repr(sorted(options.items())), repr(inputs), repr(types))
         if key in self._twins:
             return self._met_again(self._twins[key], stages, sources)
         name = self._twins[key] = self._names.unique(re.sub(r"\W", "_", op.split(".")[-1]))

@@ -38,6 +38,7 @@ from partitioner.runtime.scheduling.sharing import (
 )
 from partitioner.runtime.scheduling.stepping import Bodies, drive
 from partitioner.runtime.seeds import Seeds, seeds_of
+from partitioner.runtime.sized import SizedBucket
 from partitioner.runtime.stats import MemoryStats, Stats, resident
 from partitioner.runtime.submitting import Submitting
 from partitioner.specs import TensorSpec
@@ -68,6 +69,7 @@ class BatchedPipeline(Submitting):
         loaders: batch size -> loads the bucket of that size.
         at_once: load all of them now.
         queue: how submitted requests wait and are served.
+        owners: what the loaders load from; closed in the end.
 
     Attributes:
         manifest: of the smallest bucket.
@@ -85,7 +87,9 @@ class BatchedPipeline(Submitting):
         *,
         at_once: bool = False,
         queue: QueueOptions = DEFAULT_QUEUE,
+        owners: Sequence[SizedBucket] = (),
     ) -> None:
+        self._owners = owners
         self._loaders = dict(sorted(loaders.items()))
         self._buckets: dict[int, Pipeline] = {}
         self._loading = threading.Lock()
@@ -192,7 +196,10 @@ class BatchedPipeline(Submitting):
 
         Weights that buckets share are counted for each of them.
         """
-        parts = [bucket.stats() for _, bucket in sorted(self._buckets.copy().items())]
+        loaded = [bucket for _, bucket in sorted(self._buckets.copy().items())]
+        # A range that served fewer than its most rows has its weights in none of these.
+        wholes = [own.whole for own in self._owners if own.whole and own.whole not in loaded]
+        parts = [bucket.stats() for bucket in (*loaded, *wholes)]
         packed: dict[str, int] = {}
         for backend, nbytes in (pair for part in parts for pair in part.memory.packed.items()):
             packed[backend] = packed.get(backend, 0) + nbytes
@@ -213,7 +220,7 @@ class BatchedPipeline(Submitting):
             self._close_buckets()
 
     def _close_buckets(self) -> None:
-        for bucket in self._buckets.values():
+        for bucket in (*self._buckets.values(), *self._owners):
             bucket.close()
 
     def __enter__(self) -> Self:

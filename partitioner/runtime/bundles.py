@@ -24,6 +24,7 @@ from partitioner.runtime.loading import close_segments, load_segments
 from partitioner.runtime.opening import Keys, opened
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
+from partitioner.runtime.sized import SizedBucket
 from partitioner.runtime.variants import Schedules
 
 if TYPE_CHECKING:
@@ -123,13 +124,15 @@ def load(
         lazily = Lazily(shelf, ahead=is_source(path)) if lazy else None
         if not choice.buckets:
             return load_bucket(choice.bundle, host, choice.reasons, queue, lazily)
-        loaders = {
-            batch.rows: partial(load_bucket, bundle, host, choice.reasons, lazily=lazily)
-            for bundle in choice.buckets
-            if (batch := bundle.manifest.batch) is not None
-        }
+        buckets = [
+            (batch, SizedBucket(partial(load_bucket, one, host, choice.reasons, lazily=lazily)))
+            for one in choice.buckets
+            if (batch := one.manifest.batch) is not None
+        ]
+        loaders = {rows: partial(own.at, rows) for batch, own in buckets for rows in batch.sizes}
         # What comes from a store comes now: later its connection is closed.
-        return BatchedPipeline(loaders, at_once=is_source(path), queue=queue)
+        owners = [own for _, own in buckets]
+        return BatchedPipeline(loaders, at_once=is_source(path), queue=queue, owners=owners)
 
 
 def check_options(device: DeviceOptions, verify: Verify) -> None:

@@ -26,6 +26,7 @@ from partitioner.backends.execution import (
     DeviceOptions,
     Executable,
     OfSegment,
+    Resizable,
     call_once,
 )
 from partitioner.backends.weighing import NOTHING, WeightUse, held_weights
@@ -167,6 +168,16 @@ class LazySegment(OfSegment):
             call = self._ready().bind()
             return call if self._shelf is None else self._watched(call)
 
+    def at(self, info: SegmentInfo) -> Executable:
+        """The same segment for another number of rows; loaded when either is first needed."""
+        return _LazyAt(self, info)
+
+    def bind_at(self, info: SegmentInfo) -> BoundCall:
+        """As :meth:`bind`, with the sizes of ``info``."""
+        with self._lock:
+            call = cast("Resizable", self._ready()).at(info).bind()
+            return call if self._shelf is None else self._watched(call)
+
     def close(self) -> None:
         """Give back memory; the next use loads it again."""
         with self._lock:
@@ -191,6 +202,25 @@ class LazySegment(OfSegment):
         weakref.finalize(watched, self.used.discard, number).atexit = False
         # Its methods are attributes here, which have no names of arguments.
         return cast("BoundCall", watched)
+
+
+class _LazyAt(OfSegment):
+    """A lazy segment with the sizes of another number of rows."""
+
+    weights = NOTHING
+
+    def __init__(self, segment: LazySegment, info: SegmentInfo) -> None:
+        super().__init__(info)
+        self._segment = segment
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        return call_once(self, self.info, arrays)
+
+    def bind(self) -> BoundCall:
+        return self._segment.bind_at(self.info)
+
+    def close(self) -> None:
+        """The segment itself is closed by its owner."""
 
 
 class _Watched:

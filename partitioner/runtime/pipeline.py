@@ -25,6 +25,7 @@ from partitioner.runtime.runner import Run
 from partitioner.runtime.scheduling.lanes import SteppedRun
 from partitioner.runtime.scheduling.stepping import Body, body_of
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
+from partitioner.runtime.sized import bundle_at, constants_at, executables_at
 from partitioner.runtime.stats import Stats, memory_stats, segment_stats
 from partitioner.runtime.submitting import Submitting
 from partitioner.runtime.tallies import Tallies
@@ -240,6 +241,23 @@ class Pipeline(Submitting):
             self._tallies,
             self.source,
         )
+
+    def at(self, rows: int) -> Pipeline:
+        """Of a bucket for a range of batch sizes: the same for so many rows, of the same segments.
+
+        Raises:
+            UsageError: the pipeline is closed.
+        """
+        with self._gate.request():
+            manifest = self.manifest
+            if manifest.batch is None or rows == manifest.batch.rows:
+                return self
+            bundle = bundle_at(self._bundle, rows)
+            schedules = self._schedules.at(
+                bundle.manifest, lambda own: constants_at(own, manifest, rows)
+            )
+            executables = executables_at(self._executables, bundle.manifest)
+            return Pipeline(bundle, executables, schedules, self.choice, shelf=self._shelf)
 
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.

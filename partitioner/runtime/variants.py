@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ class Schedules:
         varied: tuple[Mapping[str, Array], ...],
     ) -> None:
         plan, inputs = manifest.plan, manifest.inputs
+        self._own = constants
         if not manifest.variants:
             self._all = [Schedule({}, plan, schedule(plan), dict(constants), inputs)]
         else:
@@ -66,7 +67,18 @@ class Schedules:
             self._all.append(
                 Schedule(variant.options, changed, schedule(changed), {**constants, **own}, inputs)
             )
+        self._varied = varied
         self.arenas = Arenas([one.scheduled for one in self._all])
+
+    def at(
+        self, manifest: Manifest, sized: Callable[[Mapping[str, Array]], dict[str, Array]]
+    ) -> Schedules:
+        """The same schedules of a manifest with other sizes.
+
+        Args:
+            sized: constants with these sizes.
+        """
+        return Schedules(manifest, sized(self._own), tuple(map(sized, self._varied)))
 
     @property
     def options(self) -> list[dict[str, Any]]:
