@@ -32,7 +32,7 @@ from partitioner.artifacts.store.layout import (
     writer_key,
 )
 from partitioner.artifacts.store.lease import Lease
-from partitioner.errors import BundleError, NotInStoreError, StoreError
+from partitioner.errors import BundleError, NotInStoreError, StoreError, UsageError
 
 __all__ = ["DEFAULT_GRACE", "Collected", "collect"]
 
@@ -71,11 +71,15 @@ def collect(store: Store, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
         dry_run: only tell.
 
     Raises:
+        UsageError: the grace is no number of seconds.
         ConflictError: another collection is running.
         StoreError: something points to a manifest that is missing or damaged; the store's lists lag
             behind its content; as the store's methods. Nothing that is needed is removed in any
             case.
     """
+    # Nothing is younger than a limit that compares with nothing: all would be old.
+    if not grace >= 0:
+        raise UsageError(f"the grace is a number of seconds, not {grace}")
     lease = Lease(store)
     try:
         _check_lists(store)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli.amounts import Amount
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.run import parse_inputs
 from partitioner.cli.serving import parse_counts, serving_of, serving_options
@@ -32,7 +33,7 @@ SLOWER = 16
 @click.option("--workers", type=click.IntRange(1), help="Calls at a time; as many as clients.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0),
+    type=Amount(0),
     default=5.0,
     show_default=True,
     help="Of each measurement of requests, at least.",
@@ -52,12 +53,12 @@ SLOWER = 16
     show_default=True,
     help="Processes that are started cold, and as many warm, for loading and memory; 0 for none.",
 )
-@click.option("--price", type=click.FloatRange(0), help="Of an hour of this host, in USD.")
+@click.option("--price", type=Amount(0), help="Of an hour of this host, in USD.")
 @click.option("--compare", "other", metavar="OTHER", help="Another bundle, measured in turn.")
 @click.option(
     "--fail-above",
     "limit",
-    type=click.FloatRange(0, min_open=True),
+    type=Amount(0, min_open=True),
     help=f"Exit code {SLOWER} if BUNDLE takes more than so many times what OTHER takes.",
 )
 @click.option(

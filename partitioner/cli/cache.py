@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partitioner.cli.amounts import Amount
 from partitioner.cli.common import Failing, emit, json_option
 from partitioner.cli.tables import size_text
 
@@ -90,13 +91,13 @@ def show_contents(compiled: bool, remote: str | None, as_json: bool) -> None:
 @click.option(
     "--max-size",
     "limit",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0),
     help="GiB to keep, the most recently used.  [default: 0, or with --max-age no limit]",
 )
 @click.option(
     "--max-age",
     "days",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0),
     help="Remove what was not used for so many days. For the compile cache.",
 )
 @_compile_option

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli.amounts import Amount
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.storing import store_options, taken_options
 from partitioner.cli.tables import size_text
@@ -18,7 +19,7 @@ __all__ = ["command"]
 @click.argument("store")
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0),
     default=24.0,
     show_default=True,
     help="Hours for which nothing is removed. Longer than any pull takes.",

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from partitioner.cli.amounts import Amount
+
 __all__ = ["limit_options", "limits_of"]
 
 
@@ -16,14 +18,14 @@ def limit_options(timeout_s: float) -> Callable[[Callable[..., Any]], Callable[.
     options = (
         click.option(
             "--timeout",
-            type=float,
+            type=Amount(0, min_open=True),
             default=timeout_s,
             show_default=True,
             help="Seconds for compiling one segment.",
         ),
         click.option(
             "--memory-limit",
-            type=float,
+            type=Amount(0, min_open=True),
             help="GiB of address space for compiling one segment.",
         ),
         click.option(

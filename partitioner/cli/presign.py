@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partitioner.cli.amounts import Amount
 from partitioner.cli.common import emit, json_option
 from partitioner.cli.storing import store_options, taken_options
 
@@ -17,7 +18,7 @@ __all__ = ["command"]
 @click.argument("reference")
 @click.option(
     "--hours",
-    type=click.FloatRange(min=0.01, max=168),
+    type=Amount(min=0.01, max=168),
     default=1.0,
     show_default=True,
     help="For which the addresses are valid.",

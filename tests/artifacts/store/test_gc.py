@@ -27,7 +27,7 @@ from partitioner.artifacts.store.locations import open_store, parse_reference
 from partitioner.artifacts.store.pull import pull
 from partitioner.artifacts.store.push import push
 from partitioner.artifacts.store.refs import remove
-from partitioner.errors import ConflictError, PartitionerError, StoreError
+from partitioner.errors import ConflictError, PartitionerError, StoreError, UsageError
 from tests.artifacts.samples import manifest, write_bundle
 from tests.artifacts.store.conftest import keys_of
 from tests.artifacts.store.walking import Stepped
@@ -93,6 +93,14 @@ def test_nothing_is_removed_if_something_points_nowhere(
         collect(store, grace=0)
     assert store.head(RUBBISH) is not None
     assert store.head(GC_KEY) is None
+
+
+@pytest.mark.parametrize("grace", [-1.0, float("nan")])
+def test_a_grace_that_no_blob_is_younger_than_is_refused(store: Store, grace: float) -> None:
+    store.put_if_absent(RUBBISH, b"")
+    with pytest.raises(UsageError, match="the grace is a number of seconds"):
+        collect(store, grace=grace)
+    assert RUBBISH in keys_of(store)
 
 
 def test_one_collection_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
