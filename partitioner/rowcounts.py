@@ -66,7 +66,7 @@ class RowCount(int):
         made.growth, made.span = growth, span
         return made
 
-    def __getnewargs__(self) -> tuple[int, int, RowRange]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[int, int, RowRange]:  # type: ignore[override] - int has one
         return int(self), self.growth, self.span
 
     def __str__(self) -> str:
