@@ -3,7 +3,8 @@
 The form is the Trace Event Format in JSON (Chromium's document of that name): calls, loops, steps
 and segments are complete events (``X``) on the track of their thread, nested in time; requests that
 were submitted are nestable asynchronous events (``b``, ``e``), each with its waiting inside, since
-many of them wait at a time.
+many of them wait at a time. Their ids are local to the process (``id2``): Perfetto puts others on
+tracks of no process, where those of two processes would be one.
 """
 
 from __future__ import annotations
@@ -243,7 +244,7 @@ def _asynchronous(phase: str, name: str, number: int, at: int, about: Event) -> 
         "ph": phase,
         "cat": "request",
         "name": name,
-        "id": number,
+        "id2": {"local": hex(number)},
         "ts": at / 1e3,
         "tid": 0,
         "args": about,

@@ -57,7 +57,8 @@ def test_submitted_requests_have_tracks_with_their_waiting(pipe: Pipeline, tmp_p
 
     calls = [event for event in events if event.get("cat") == "call"]
     served = sorted(number for call in calls for number in call["args"]["requests"])
-    tracks = sorted({event["id"] for event in events if event.get("cat") == "request"})
+    own = {event["id2"]["local"] for event in events if event.get("cat") == "request"}
+    tracks = sorted(int(number, 16) for number in own)
     assert tracks == served
     assert 6 == len(served)
     assert 6 == names(events, "request")["waiting"]

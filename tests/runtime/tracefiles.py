@@ -30,8 +30,9 @@ def check_trace(events: list[Event]) -> None:
     assert named == tracks
     for track in tracks:
         _check_nesting([e for e in timed if e["ph"] == "X" and e["tid"] == track])
-    for number in {event["id"] for event in timed if event["ph"] != "X"}:
-        _check_pairs([e for e in timed if e["ph"] != "X" and e["id"] == number])
+    pairs = [event for event in timed if event["ph"] != "X"]
+    for number in {event["id2"]["local"] for event in pairs}:
+        _check_pairs([event for event in pairs if event["id2"]["local"] == number])
 
 
 def _check_nesting(events: list[Event]) -> None:
