@@ -168,9 +168,12 @@ def _verified(
     high = start + period * trips + slack
     start = _after_invariants(entries, start, high, period)
     trips, slack = (high - start) // period, (high - start) % period
-    shifts = sorted(
-        range(slack + 1), key=lambda s: (_crossing(entries, start + s, period, trips), s)
-    )
+    carried = [_crossing(entries, start + s, period, trips) for s in range(slack + 1)]
+    if min(carried) == 0:
+        # Rows of a batch, say, one after the other. A border through the middle of a row would
+        # make a loop of them whose trips hand on half a row.
+        return None
+    shifts = sorted(range(slack + 1), key=lambda s: (carried[s], s))
     best: Repetition | None = None
     # The natural borders of the steps are the cheapest ones; a few tries reach them.
     for shift in shifts[:_SHIFTS]:

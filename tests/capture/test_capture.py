@@ -353,6 +353,23 @@ def test_a_host_op_is_one_node() -> None:
     assert 0.0 == largest_error(expected, actual)
 
 
+@pytest.mark.parametrize("rows", [2, 5, 8])
+def test_rows_that_are_worked_on_one_by_one_are_no_loop(rows: int) -> None:
+    @partitioner.host_op(outputs={"rows": ("float32", (None, 2))})
+    def keep(x: np.ndarray) -> dict[str, np.ndarray]:
+        return {"rows": x[x[:, 0] > 0.1]}
+
+    linear = nn.Linear(2, 2)
+
+    def pipeline(x: torch.Tensor) -> list[Any]:
+        return [keep(linear(row[0]))["rows"] for row in x.split(1)]
+
+    captured, expected, actual = both(pipeline, {"x": torch.randn(rows, 9, 2)})
+    assert [] == trips(captured)
+    assert rows == len(actual)
+    assert 0.0 == largest_error(expected, actual)
+
+
 def test_a_partial_and_a_bound_method_are_pipelines() -> None:
     model = Looping(lambda p, x, t, c, i: x + p.net(x, t, c))
     assert [4] == trips(capture(functools.partial(model.forward, steps=4), CONDITION))
