@@ -40,6 +40,7 @@ from tests.serve.servers import process_server
 
 SIDE = 224
 HEADER = "inference-header-content-length"
+INFER, GENERATE = "/v2/models/model/infer", "/v2/models/model/generate"
 
 
 def shrinking(path: Path) -> Path:
@@ -51,8 +52,8 @@ def shrinking(path: Path) -> Path:
     return maker.write(inputs, [Call("shrink", ("image",), ("y",))], {"y": "y"})
 
 
-def forms(pixels: Any, tensor: Any) -> dict[str, tuple[Any, bytes, dict[str, str]]]:
-    """name -> makes what the pipeline is called with; the body of the request, its headers."""
+def forms(pixels: Any, tensor: Any) -> dict[str, tuple[Any, str, bytes, dict[str, str]]]:
+    """name -> makes what the pipeline is called with; the address, the request's body, headers."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG")
     png = file.getvalue()
@@ -63,16 +64,40 @@ def forms(pixels: Any, tensor: Any) -> dict[str, tuple[Any, bytes, dict[str, str
     def picture() -> Any:
         return PIL.Image.open(io.BytesIO(png))  # to be decoded, as the server has to
 
+    fields = {"seed": b"1", "format": b"npz", 'image"; filename="a.png': png}
+    parts = [
+        f'--b\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n'.encode() + value
+        for name, value in fields.items()
+    ]
+    form = b"\r\n".join([*parts, b"--b--\r\n"])
+    multipart, alone = {"content-type": "multipart/form-data; boundary=b"}, f"{GENERATE}?seed=1"
     return {
-        "binary: tensor": (lambda: tensor, *binary("FP32", tensor.shape, tensor.tobytes())),
-        "binary: pixels": (lambda: pixels, *binary("UINT8", pixels.shape, pixels.tobytes())),
-        "binary: a picture's file": (picture, *binary("BYTES", (1,), length)),
+        "binary: tensor": (
+            lambda: tensor,
+            INFER,
+            *binary("FP32", tensor.shape, tensor.tobytes()),
+        ),
+        "binary: pixels": (lambda: pixels, INFER, *binary("UINT8", pixels.shape, pixels.tobytes())),
+        "binary: a picture's file": (picture, INFER, *binary("BYTES", (1,), length)),
         "JSON: a picture's file": (
             picture,
+            INFER,
             document("BYTES", (1,), data=text, parameters=encoded),
             {},
         ),
-        "JSON: tensor": (lambda: tensor, document("FP32", tensor.shape, data=tensor.ravel()), {}),
+        "JSON: tensor": (
+            lambda: tensor,
+            INFER,
+            document("FP32", tensor.shape, data=tensor.ravel()),
+            {},
+        ),
+        "/generate: a form with a picture's file": (picture, GENERATE, form, multipart),
+        "/generate: a picture's file alone": (
+            picture,
+            f"{alone}&format=npz",
+            png,
+            {"content-type": "image/png"},
+        ),
     }
 
 
@@ -106,10 +131,10 @@ def measure(pipe: Any, server: Any, connection: Any, form: Any, rounds: int) -> 
     at the server's health, which is the least that this machine takes for HTTP at present; the
     smallest request less the smallest run, for machines that are never quiet; and the
     processor time of the server for a request and a look, the pipeline's own included."""
-    make, body, headers = form
+    make, path, body, headers = form
 
     def ask() -> None:
-        connection.request("POST", "/v2/models/model/infer", body, headers)
+        connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
         assert answer.status == 200, content

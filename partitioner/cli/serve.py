@@ -141,6 +141,7 @@ def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
     from partitioner.serve.ray import ReplicaOptions
     from partitioner.serve.ray_command import serve_bundle
     from partitioner.serve.server import ListenOptions, log_as_json
+    from partitioner.serve.supervising import go_on_supervised
 
     least, _, most = options["replicas"].partition("-")
     if not least.isdecimal() or not (most or least).isdecimal():
@@ -155,8 +156,10 @@ def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
         "serving": _serving(options),
         **_loading(options),
     }
+    listening = ListenOptions(**_taken(options, _LISTENING))
     log_as_json()
-    serve_bundle(bundle, ListenOptions(**_taken(options, _LISTENING)), how)
+    go_on_supervised()
+    serve_bundle(bundle, listening, how)
 
 
 def _serving(options: dict[str, Any]) -> ServeOptions:
