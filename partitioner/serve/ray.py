@@ -45,8 +45,7 @@ class ReplicaOptions:
         drain_limit: seconds in which a replica that is to end serves what it has accepted.
         grow_after, shrink_after: seconds for which there must be work for more replicas, or for
             fewer, before there are.
-        window: seconds over which requests are counted for that; what is counted is told three
-            times in it.
+        window: seconds over which requests are counted for that.
 
     Raises:
         UsageError: numbers that cannot be meant.
@@ -154,7 +153,8 @@ def replica_deployment(
                 "upscale_delay_s": how.grow_after,
                 "downscale_delay_s": how.shrink_after,
                 "look_back_period_s": how.window,
-                "metrics_interval_s": how.window / 3,
+                # Ray is about to have it by variables of the environment only; 10 s by default.
+                **({"metrics_interval_s": how.window / 3} if how.window < 30 else {}),
             },
             max_surge_percent=how.surge,
             health_check_period_s=how.health_period,
