@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.serve.models import make_steps
-from tests.serve.servers import ROOT, process_server
+from tests.serve.scaled import make_scaled
+from tests.serve.servers import ROOT
 
 #: Says that it is ready, counts the signals that come, takes a while to end.
 CHILD = """
@@ -62,10 +64,20 @@ def test_it_ends_with_the_one_in_front() -> None:
 
 @pytest.mark.slow
 def test_many_signals_end_a_cluster_in_peace(tmp_path: Path) -> None:
-    bundle = make_steps(tmp_path / "steps.bundle")
-    arguments = (str(bundle), "--engine", "ray", "--memory", "low")
-    arguments += ("--host-op", "tests.serve.models:pause")
-    with process_server(tmp_path, *arguments, RAY_ADDRESS="local") as server:
-        while server.process.poll() is None:
-            server.process.terminate()
-    assert 0 == server.process.returncode
+    bundle, log = make_scaled(tmp_path / "scaled.bundle", 2.0), tmp_path / "log"
+    command = [sys.executable, "-c", "from partitioner.cli import main; main()", "serve"]
+    arguments = [str(bundle), "--engine", "ray", "--memory", "low", "--port", "8125"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    with (
+        log.open("wb") as file,
+        subprocess.Popen([*command, *arguments], stderr=file, env=variables) as process,
+    ):
+        end = time.monotonic() + 180
+        while '"listening"' not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        while process.poll() is None:
+            process.terminate()
+            time.sleep(0.01)
+    assert 0 == process.returncode, log.read_text()
