@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ __all__ = ["command"]
 _MIB = 1 << 20
 
 #: Options of the application and of the socket, by their own names.
-_SERVING = ("max_requests", "timeout", "read_timeout")
+_SERVING = ("max_requests", "max_pixels", "timeout", "read_timeout")
 _LISTENING = (
     "host",
     "port",
@@ -47,6 +48,13 @@ _LISTENING = (
 )
 @click.option("--max-requests", type=int, default=256, show_default=True, help="Taken in all.")
 @click.option("--max-body", type=float, default=64, show_default=True, help="MiB of a request.")
+@click.option(
+    "--max-pixels",
+    type=int,
+    default=64 << 20,
+    show_default=True,
+    help="Of a picture's file, or of all files of one input.",
+)
 @click.option("--timeout", type=float, help="Seconds that a request may take; any by default.")
 @click.option("--read-timeout", type=float, default=60, show_default=True, help="Of a body.")
 @click.option(
@@ -133,6 +141,7 @@ def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
     from partitioner.serve.ray import ReplicaOptions
     from partitioner.serve.ray_command import serve_bundle
     from partitioner.serve.server import ListenOptions, log_as_json
+    from partitioner.serve.supervising import go_on_supervised
 
     least, _, most = options["replicas"].partition("-")
     if not least.isdecimal() or not (most or least).isdecimal():
@@ -147,16 +156,21 @@ def _serve_on_ray(bundle: str, options: dict[str, Any]) -> None:
         "serving": _serving(options),
         **_loading(options),
     }
+    listening = ListenOptions(**_taken(options, _LISTENING))
     log_as_json()
-    serve_bundle(bundle, ListenOptions(**_taken(options, _LISTENING)), how)
+    go_on_supervised()
+    serve_bundle(bundle, listening, how)
 
 
 def _serving(options: dict[str, Any]) -> ServeOptions:
     from partitioner.serve.auth import read_tokens
     from partitioner.serve.options import ServeOptions
 
+    body = options["max_body"] * _MIB
+    if not math.isfinite(body):
+        raise UsageError(f"--max-body {options['max_body']} is no number of MiB")
     return ServeOptions(
-        max_body=int(options["max_body"] * _MIB),
+        max_body=int(body),
         tokens=read_tokens(options["token_file"]),
         **_taken(options, _SERVING),
     )

@@ -78,7 +78,12 @@ def _normalised(pixels: Array, image: Image, spec: TensorSpec) -> Array:
     """(height, width, channels) of values in 0 to 1 -> (1, channels, height, width)."""
     mean = np.asarray(image.mean, np.float32)
     std = np.asarray(image.std, np.float32)
-    tensor = ((pixels - mean) / std).transpose(2, 0, 1)[np.newaxis]
+    tensor = np.empty((1, pixels.shape[2], *pixels.shape[:2]), np.float32)
+    # Plane by plane, in place: three channels are too short an inner loop, and each array of a
+    # picture's size that is made on the way is fetched from the system and given back.
+    for channel, plane in enumerate(tensor[0]):
+        np.subtract(pixels[:, :, channel], mean[channel], out=plane)
+        np.divide(plane, std[channel], out=plane)
     return np.asarray(tensor, spec.dtype, order="C")
 
 
@@ -103,7 +108,7 @@ def _from_array(name: str, array: Array, image: Image) -> Array:
 
 def _unit_range(name: str, array: Array) -> Array:
     if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
+        return np.divide(array, np.float32(255), dtype=np.float32)
     if array.dtype.kind == "b":
         return array.astype(np.float32)
     if array.dtype.kind != "f":

@@ -9,12 +9,10 @@ from typing import Any, cast
 
 from partitioner.runtime.seeds import Seeds
 from partitioner.serve.failures import ProtocolError
+from partitioner.serve.options import LONGEST
 from partitioner.serve.service import ModelService
 
 __all__ = ["Controls", "controls_of", "option_names", "time_limit"]
-
-#: Seconds; timers of event loops overflow with some larger numbers.
-_LONGEST = 7 * 86400.0
 
 #: Drawn seeds are numbers that JavaScript can hold, for its numbers are floats of 53 bits.
 _SEED_BITS = 53
@@ -79,7 +77,7 @@ def time_limit(time: object, most: float | None, unit: float = 1.0) -> float | N
         raise ProtocolError("timeout must be a number")
     if not time > 0:
         raise ProtocolError("timeout must be more than 0")
-    return min(time * unit, most or _LONGEST)
+    return min(time * unit, most or LONGEST)
 
 
 def _seed(service: ModelService, seed: Any) -> Seeds:

@@ -207,4 +207,9 @@ def _generate(service: ModelService, id: str) -> Json:
         fields |= {"if": chosen, "then": named}
     types = (*MEDIA_TYPES.values(), "text/event-stream")
     response = {kind: {"schema": {}} for kind in types}
-    return _post("Pictures, numbers and a seed in, a file out", id, _content(fields), response)
+    operation = _post("Pictures, numbers and a seed in, a file out", id, _content(fields), response)
+    operation["description"] = (
+        "The fields may come as a form (multipart/form-data), too, with pictures as files; or the "
+        "only picture of a pipeline alone (image/*), with other fields in the query."
+    )
+    return operation

@@ -8,6 +8,7 @@ is the runtime's: it puts together what waits in a replica.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ class ReplicaOptions:
             wait.
         health_period: seconds between checks of health.
         drain_limit: seconds in which a replica that is to end serves what it has accepted.
+        grow_after, shrink_after: seconds for which there must be work for more replicas, or for
+            fewer, before there are.
+        window: seconds over which requests are counted for that.
+
+    Raises:
+        UsageError: numbers that cannot be meant.
     """
 
     least: int = 1
@@ -52,6 +59,9 @@ class ReplicaOptions:
     surge: int = 100
     health_period: float = 10.0
     drain_limit: float = 60.0
+    grow_after: float = 30.0
+    shrink_after: float = 600.0
+    window: float = 30.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -59,6 +69,13 @@ class ReplicaOptions:
                 f"there cannot be from {self.least} to {self.most} replicas",
                 advice="give at least 1, and no more at least than at most",
             )
+        for name in ("ongoing", "limit", "health_period", "drain_limit", "window"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:  # NaN is neither
+                raise UsageError(f"{name} must be a number above 0, not {value}")
+        for name in ("queue", "surge", "grow_after", "shrink_after"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
 
 
 class Replica:
@@ -133,6 +150,11 @@ def replica_deployment(
                 "max_replicas": how.most,
                 "initial_replicas": how.least,
                 "target_ongoing_requests": ongoing,
+                "upscale_delay_s": how.grow_after,
+                "downscale_delay_s": how.shrink_after,
+                "look_back_period_s": how.window,
+                # Ray is about to have it by variables of the environment only; 10 s by default.
+                **({"metrics_interval_s": how.window / 3} if how.window < 30 else {}),
             },
             max_surge_percent=how.surge,
             health_check_period_s=how.health_period,

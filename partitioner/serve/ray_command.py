@@ -22,8 +22,10 @@ def serve_bundle(
 ) -> None:
     """Deploy a bundle, in place of another of its name, on the cluster that there is.
 
-    Where there is none, one is started on this machine; it serves until SIGTERM or SIGINT. On a
-    cluster that was there already the bundle stays when this returns; another call replaces it.
+    Where there is none, one is started on this machine; it serves until SIGTERM or SIGINT. Send
+    no second one (:func:`partitioner.serve.supervising.go_on_supervised` sees to that): Ray, while
+    it ends, would die of it. On a cluster that was there already the bundle stays when this
+    returns; another call replaces it.
 
     Args:
         listening: of the proxies, one on each node with replicas. Where Ray Serve runs already,
@@ -34,6 +36,7 @@ def serve_bundle(
         as :func:`partitioner.serve.ray.deploy`; and
         MissingDependencyError: Ray is not installed.
         BackendError: the cluster cannot be reached.
+        KeyboardInterrupt: a signal came before the bundle was served.
     """
     ray = import_ray()
     from ray import serve
@@ -41,6 +44,8 @@ def serve_bundle(
     from partitioner.serve.ray import deploy
 
     ours = connect(ray)
+    if ours:
+        _end_at_first_signal()  # in place of the handler that Ray has set
     try:
         serve.start(
             proxy_location="EveryNode",
@@ -54,18 +59,25 @@ def serve_bundle(
         )
         served = deploy(uri, **how)
         fields = {"bundle": served.uri, "host": listening.host, "port": listening.port}
-        _LOG.info("listening", extra={"fields": fields})
-        if ours:
-            _wait_for_signal()
+        try:
+            _LOG.info("listening", extra={"fields": fields})
+            if ours:
+                threading.Event().wait()
+        except KeyboardInterrupt:
             serve.shutdown()
     finally:
         if ours:
             ray.shutdown()
 
 
-def _wait_for_signal() -> None:
-    """Until SIGTERM or SIGINT."""
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    over.wait()
+def _end_at_first_signal() -> None:
+    """Let the first SIGTERM or SIGINT interrupt, and ignore all others."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)

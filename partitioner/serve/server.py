@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from partitioner.errors import UsageError
 from partitioner.serve.access import JsonFormatter
+from partitioner.serve.options import LONGEST
 from partitioner.serve.state import ServerState
 
 __all__ = ["ListenOptions", "log_as_json", "run"]
@@ -39,6 +40,9 @@ class ListenOptions:
         drain_delay: seconds between saying that it is not ready and ceasing to listen, in which
             who balances load hears of it.
         drain_limit: seconds in which accepted requests are served after that.
+
+    Raises:
+        UsageError: seconds that cannot be meant; a key without its certificate.
     """
 
     host: str = "127.0.0.1"
@@ -50,8 +54,15 @@ class ListenOptions:
     drain_limit: int = 30
 
     def __post_init__(self) -> None:
-        if self.drain_delay < 0 or self.drain_limit < 1:
-            raise UsageError("a server needs a second at least to end, and no negative delay")
+        if not 0 <= self.drain_delay <= LONGEST:  # NaN would never be over
+            raise UsageError(
+                f"drain_delay must be from 0 to {LONGEST} seconds, not {self.drain_delay}"
+            )
+        if not 1 <= self.drain_limit <= LONGEST:
+            raise UsageError(
+                f"drain_limit must be from 1 to {LONGEST} seconds, not {self.drain_limit}",
+                advice="a server needs a second at least to end",
+            )
         if self.ssl_keyfile and not self.ssl_certfile:
             raise UsageError("a TLS key is given without its certificate")
 

@@ -54,6 +54,13 @@ def test_bytes_floats_pictures_and_files_agree(tmp_path: Path) -> None:
         np.testing.assert_allclose(EXPECTED, convert(value), atol=1e-6)
 
 
+def test_normalisation_is_that_of_whole_arrays_in_float32() -> None:
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    unit = RGB.astype(np.float32) / np.float32(255)
+    expected = planes((unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32))
+    np.testing.assert_array_equal(expected, convert(RGB, mean=mean, std=std))
+
+
 def test_normalisation() -> None:
     expected = (EXPECTED - np.array([0.5, 0.4, 0.3]).reshape(1, 3, 1, 1)) / 0.25
     actual = convert(RGB, mean=(0.5, 0.4, 0.3), std=(0.25, 0.25, 0.25))

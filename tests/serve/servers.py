@@ -56,10 +56,12 @@ class Served:
 
 
 @contextmanager
-def process_server(folder: Path, *arguments: str, **variables: str) -> Iterator[Served]:
+def process_server(
+    folder: Path, *arguments: str, python: str = sys.executable, **variables: str
+) -> Iterator[Served]:
     """``partition serve ARGUMENTS`` on a free port, with variables of the environment."""
     log = folder / "server.log"
-    command = [sys.executable, "-c", "from partitioner.cli import main; main()", "serve"]
+    command = [python, "-c", "from partitioner.cli import main; main()", "serve"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -1,38 +1,43 @@
-"""The fields of a request: JSON, or a form whose files are bytes."""
+"""The fields of a request: JSON, a form whose files are bytes, or a picture's file alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from starlette.datastructures import UploadFile
-from starlette.requests import Request
-from starlette.types import Message
-
-from partitioner.serve.bodies import off_loop
 from partitioner.serve.failures import ProtocolError
+from partitioner.serve.generate.forms import FORMS, form_fields, unique_fields, url_fields
 from partitioner.serve.jsontext import loads
+from partitioner.specs import Image, InputSpec
 
 __all__ = ["read_fields"]
 
-#: Parts of a form at most: inputs and a few words beside them.
-_MAX_PARTS = 100
 
+def read_fields(
+    content_type: str, query: str, body: bytearray, inputs: Sequence[InputSpec]
+) -> dict[str, Any]:
+    """Fields by name: values of JSON; of a form or of a picture, files as bytes.
 
-async def read_fields(request: Request, body: bytearray) -> dict[str, Any]:
-    """Fields by name: values of JSON; in a form, files as bytes and text as JSON if it is that.
+    Pure, and takes as long as the body is large: not for the event loop.
 
     Args:
+        content_type: the header; of ``image/*`` the body is the file of the only picture that the
+            model takes, and other fields are in the query of the address.
+        query: of the address, not decoded.
         body: of the request.
+        inputs: of the model.
 
     Raises:
-        ProtocolError: not an object, not a form, or a field that is given twice.
-        HTTPException: a form that is malformed (status 400).
+        ProtocolError: not an object, not a form, a field that is given twice, a picture alone for
+            a model that takes none or several.
     """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        return await _form(request, body)
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.startswith("image/"):
+        return _picture(kind, query, bytes(body), inputs)
+    if kind in FORMS:
+        return form_fields(content_type, bytes(body))
     try:
-        fields = await off_loop(len(body), loads, body)
+        fields = loads(body)
     except ValueError as error:
         raise ProtocolError(f"the request is not JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -40,22 +45,11 @@ async def read_fields(request: Request, body: bytearray) -> dict[str, Any]:
     return cast("dict[str, Any]", fields)
 
 
-async def _form(request: Request, body: bytearray) -> dict[str, Any]:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-    fields: dict[str, Any] = {}
-    whole = Request(request.scope, receive)
-    async with whole.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS) as form:
-        for name, value in form.multi_items():
-            if name in fields:
-                raise ProtocolError(f"{name!r} is given twice")
-            fields[name] = await value.read() if isinstance(value, UploadFile) else _value(value)
-    return fields
-
-
-def _value(text: str) -> Any:
-    try:
-        return loads(text)
-    except ValueError:
-        return text
+def _picture(kind: str, query: str, body: bytes, inputs: Sequence[InputSpec]) -> dict[str, Any]:
+    names = [spec.name for spec in inputs if isinstance(spec.how, Image)]
+    if len(names) != 1:
+        raise ProtocolError(
+            f"{kind} is a body for a pipeline of one picture; this one takes {len(names)}",
+            advice="send a form or JSON, which name their fields",
+        )
+    return unique_fields([*url_fields(query).items(), (names[0], body)])

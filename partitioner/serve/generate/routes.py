@@ -17,6 +17,7 @@ from partitioner.serve.generate.asking import Ask, ask_of
 from partitioner.serve.generate.events import EventStream
 from partitioner.serve.generate.fields import read_fields
 from partitioner.serve.generate.formats import Answer, answer
+from partitioner.serve.options import ServeOptions
 from partitioner.serve.service import ModelService
 from partitioner.serve.state import ServerState
 
@@ -41,10 +42,8 @@ class _Routes:
         service = state.service(request.path_params.get("name"))
         with state.admitted(service):
             body = await read_body(request, state.options)
-            fields = await read_fields(request, body)
-            accept = request.headers.get("accept", "")
-            # In a thread: decoding pictures takes milliseconds.
-            ask = await asyncio.to_thread(ask_of, service, fields, accept, state.options)
+            # In a thread: forms and pictures take milliseconds, large ones seconds.
+            ask = await asyncio.to_thread(_read, request, body, service, state.options)
             if not ask.stream:
                 made = await unless_gone(request.receive, _run(service, ask, None))
                 return Response(made.body, 200, _headers(made, ask), made.media_type)
@@ -53,6 +52,13 @@ class _Routes:
             return _document(await _run(service, ask, callback), ask)
 
         return EventStream(state.admitted(service), work)
+
+
+def _read(request: Request, body: bytearray, service: ModelService, options: ServeOptions) -> Ask:
+    headers = request.headers
+    content_type = headers.get("content-type", "application/json")
+    fields = read_fields(content_type, request.url.query, body, service.inputs)
+    return ask_of(service, fields, headers.get("accept", ""), options)
 
 
 async def _run(service: ModelService, ask: Ask, callback: Callback | None) -> Answer:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -181,10 +184,90 @@ def test_npy_files_that_lie(url: str, content: bytes) -> None:
         ("multipart/form-data", b"x"),
         ("multipart/form-data; boundary=b", b"--b\r\nbad\r\n"),
         ("multipart/form-data; boundary=b", b"--b\r\ncontent-disposition: form-data\r\n\r\n\r\n"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\ncontent-disposition: form-data; name="seed"\r\n\r\n1\r\n--',
+        ),
         ("application/x-www-form-urlencoded", b"seed=1&seed=2"),
+        ("application/x-www-form-urlencoded", b"&".join(b"%d=" % n for n in range(101))),
     ],
 )
 def test_bodies_that_are_malformed(url: str, kind: str, body: bytes) -> None:
     done = requests.post(f"{url}/generate", data=body, headers={"content-type": kind}, timeout=30)
     assert 400 == done.status_code
     assert isinstance(done.json()["error"], str)
+
+
+def test_a_form_may_have_100_parts_and_no_more(url: str) -> None:
+    for count in (100, 101):
+        files = {f"f{number}": b"" for number in range(count)}
+        done = requests.post(f"{url}/generate", files=files, timeout=30)
+        assert 400 == done.status_code
+        assert ("100 parts" in done.json()["error"]) == (count > 100)
+
+
+def test_a_form_in_an_address_is_decoded(url: str, steps: Pipeline) -> None:
+    data = {"x": "[[1, 2, 3, 4]]", "seconds": "[0.0]", "seed": "5", "format": "json"}
+    done = requests.post(url + STEPS_URL, data=data, timeout=30)
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    expected = steps(x=x, seconds=np.zeros(1, np.float32), seed=5)
+    np.testing.assert_array_equal(expected["y"], np.float32(done.json()["y"]))
+
+
+def test_a_picture_alone_with_the_rest_in_the_address(url: str) -> None:
+    # The query is decoded as a form is.
+    query = {"corners": json.dumps(CORNERS.tolist()), "sides": json.dumps(SIDES.tolist())}
+    query |= {"format": "png", "seed": "7"}
+    headers = {"content-type": "image/png"}
+    done = requests.post(f"{url}/generate", png(), params=query, headers=headers, timeout=30)
+    assert "7" == done.headers["partition-seed"]
+    np.testing.assert_array_equal(PIXELS, np.asarray(Image.open(io.BytesIO(done.content))))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (STEPS_URL, "this one takes 0"),
+        ("/generate?image=1", "'image' is given twice"),
+        ("/generate?stepz=1", "unknown parameter 'stepz'"),
+    ],
+)
+def test_a_picture_alone_that_cannot_be_meant(url: str, path: str, message: str) -> None:
+    headers = {"content-type": "image/png"}
+    done = requests.post(url + path, png(), headers=headers, timeout=30)
+    assert (400, True) == (done.status_code, message in done.json()["error"])
+
+
+class Held(logging.Handler):
+    """Holds whoever logs until it is told to let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.over = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reached.set()
+        assert self.over.wait(60)
+
+
+def test_others_are_served_while_a_form_is_read(url: str) -> None:
+    # The parser logs an encoding that it does not know, and is held there, amidst the form.
+    part = b'--b\r\ncontent-disposition: form-data; name="f"; filename="f"\r\n'
+    body = part + b"content-transfer-encoding: unknown\r\n\r\nx\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    parser, held = logging.getLogger("python_multipart.multipart"), Held()
+    parser.addHandler(held)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            sent = thread.submit(
+                requests.post, f"{url}/generate", body, headers=headers, timeout=90
+            )
+            assert held.reached.wait(60)
+            assert 200 == requests.get(f"{url}/v2/health/live", timeout=30).status_code
+            assert 200 == post(url, fields(seed=7)).status_code
+            assert not sent.done()
+            held.over.set()
+            assert "unknown parameter 'f'" in sent.result().json()["error"]
+    finally:
+        held.over.set()
+        parser.removeHandler(held)
