@@ -15,7 +15,7 @@ import torch
 from partitioner.artifacts.manifest import Batch
 from partitioner.backends.base import CompileOptions
 from partitioner.capture.structure import named_tensors
-from partitioner.compression.search import Asked, Judge, Results, Static, find_levels, rounding_of
+from partitioner.compression.search import Judge, Results, Static, find_levels, rounding_of
 from partitioner.compression.static import StaticProduct
 from partitioner.errors import CompileError, ModelError, UsageError
 from partitioner.frontend import PARITY_SEED, Prepared, example_request, replanned
@@ -26,7 +26,7 @@ from partitioner.program import Program
 from partitioner.quality import QualityBudget, judge
 from partitioner.reference import Recorder, record
 from partitioner.row_parity import rows_of
-from partitioner.variants import as_variant
+from partitioner.variants import trips_of, with_trips
 
 __all__ = ["QUANTIZE", "check_quantize", "complete", "compress", "one_budget"]
 
@@ -129,7 +129,7 @@ def compress(
 
     Args:
         budget: relative error that outputs, and results of segments, may have on the examples; or
-            how good results have to be by the pipeline's own metric. Each variant has to keep it.
+            how good results have to be by the pipeline's own metric.
         quantize: ``int8`` to compute products in 8 bits, where a backend can.
         calibration: more examples, of the types of ``example_inputs``; the first is that itself.
         batch: of the examples, where these are of several requests: a metric sees each by itself.
@@ -148,8 +148,8 @@ def compress(
         )
     examples = [example_inputs, *complete(example_inputs, calibration)]
     case, merged = prepared.cases[0], prepared.merged
-    # What segments are given, they are given by the first variant.
-    first = as_variant(merged.program, merged.variations[0])
+    # What is run is the first variant.
+    first = with_trips(merged.program, merged.variations[0].trips)
     records = record(
         first,
         prepared.planned,
@@ -168,20 +168,17 @@ def compress(
         limit, judged = math.inf, _judge_of(budget, batch)
         more = complete(example_inputs, budget.examples, "quality inputs")
         examples = [example_inputs, *more]
-    names = _placeholders(first)
-    asked = [
-        Asked(variation, _requests(one.captured.program, examples, names))
-        for variation, one in zip(merged.variations, prepared.cases, strict=True)
-    ]
+    requests = _requests(case.captured.program, examples, _placeholders(first))
     found, trades = find_levels(
-        merged.program, prepared.planned, records, asked, able.__contains__, limit, static, judged
+        first, prepared.planned, records, requests, able.__contains__, limit, static, judged
     )
     # The bundle is compared with the eager pipeline on the first request; and its packed products,
     # which kernels round in their own ways, with torch's, segment by segment.
-    rounding = limit if judged is None else rounding_of(merged.program, found, asked)
+    rounding = limit if judged is None else rounding_of(first, found, requests[:1])
     rounding = max([rounding, *(trade.error for trade in trades)])
+    program = with_trips(found, trips_of(merged.program))
     traded = replace(prepared, trades=tuple(trades), rounding=rounding)
-    return replanned(traded, replace(merged, program=found))
+    return replanned(traded, replace(merged, program=program))
 
 
 def _requests(
@@ -195,7 +192,7 @@ def _requests(
 
 
 def _judge_of(budget: QualityBudget, batch: Batch | None) -> Judge:
-    """Whether the mean of the metric over all requests of a variant is high enough."""
+    """Whether the mean of the metric over all requests is high enough."""
 
     def judged(expected: Results, found: Results) -> bool:
         wants, gots = (

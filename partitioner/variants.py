@@ -23,7 +23,6 @@ from partitioner.program import Program, TensorType, add_node, loop, node_type, 
 __all__ = [
     "Merged",
     "Variation",
-    "as_variant",
     "for_variants",
     "lengthen_tables",
     "longest_loop",
@@ -118,12 +117,6 @@ def with_trips(program: Program, trips: Mapping[str, int]) -> Program:
                 name, given, count, *rest = node.args
                 node.args = (name, given, trips.get(cast(str, name), cast(int, count)), *rest)
     return program
-
-
-def as_variant(program: Program, variation: Variation) -> Program:
-    """The merged program as one variant runs it: with its trips and its constants."""
-    own = with_trips(program, variation.trips)
-    return replace(own, constants={**own.constants, **variation.constants})
 
 
 def for_variants(passes: Sequence[Pass], trips: int) -> tuple[Pass, ...]:

@@ -4,8 +4,8 @@
    (:mod:`partitioner.reference`).
 2. Each segment by itself gets the first level of its ladder at which its results, on its true
    inputs, differ by no more than the budget.
-3. The whole program is run at these levels, as each of its variants. While an output differs by
-   more, the segment with the largest error of its own goes up a level.
+3. The whole program is run at these levels. While an output differs by more, the segment with the
+   largest error of its own goes up a level.
 
 Errors are relative: norm of the difference by norm of what is expected. Where results are judged by
 a metric instead, segments begin at the first level of their ladder, and go up while the metric says
@@ -34,33 +34,14 @@ from partitioner.planning.segments import Segment
 from partitioner.program import Program, node_type
 from partitioner.reference import Recorder, run_reference
 from partitioner.runtime.compare import compare_gists, gist_of
-from partitioner.variants import Variation, as_variant
 
-__all__ = ["Asked", "Judge", "Results", "Static", "Trade", "find_levels", "rounding_of"]
+__all__ = ["Judge", "Results", "Static", "Trade", "find_levels", "rounding_of"]
 
 Array = npt.NDArray[Any]
 Results = Sequence[Mapping[str, torch.Tensor]]
 
-#: Whether what was found (second) will do for what is expected, of all requests of a variant.
+#: Whether what was found (second) will do for what is expected, of all requests.
 Judge = Callable[[Results, Results], bool]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a variant is asked.
-
-    Attributes:
-        variation: that makes it of the merged program.
-        requests: by placeholder of the program.
-    """
-
-    variation: Variation
-    requests: Results
-
-    def results(self, program: Program) -> list[Mapping[str, torch.Tensor]]:
-        """What the merged program gives, run as this variant."""
-        own = as_variant(program, self.variation)
-        return [run_program(own, request) for request in self.requests]
 
 
 @dataclass(frozen=True)
@@ -102,7 +83,7 @@ def find_levels(
     program: Program,
     planned: Planned,
     records: Mapping[str, Recorder],
-    asked: Sequence[Asked],
+    requests: Sequence[Mapping[str, torch.Tensor]],
     can_compress: Callable[[str], bool],
     budget: float,
     static: Static | None = None,
@@ -112,7 +93,7 @@ def find_levels(
 
     Args:
         records: of the plan's segments on the requests.
-        asked: of each variant; all of them have to be within the budget.
+        requests: by placeholder of the program.
         can_compress: whether the backend of a name takes compressed weights.
         budget: relative error that outputs, and results of segments, may have.
         judge: instead of the budget, which is then infinite.
@@ -124,7 +105,7 @@ def find_levels(
     """
     search = _Search(program, planned, records, can_compress, budget, static, judge)
     search.each()
-    result = search.whole(asked)
+    result = search.whole(requests)
     return result, search.trades(result)
 
 
@@ -196,15 +177,14 @@ class _Search:
             default=0.0,
         )
 
-    def whole(self, asked: Sequence[Asked]) -> Program:
-        """Raise levels until the outputs of each variant will do."""
-        expected = [one.results(self._program) for one in asked]
+    def whole(self, requests: Sequence[Mapping[str, torch.Tensor]]) -> Program:
+        """Raise levels until the outputs will do."""
+        expected = [run_program(self._program, request) for request in requests]
         while True:
             result = compressed(self._program, self._level_of(), self._products)
             if all(level == len(self._ladder) - 1 for level in self._levels.values()):
                 return result
-            pairs = zip(asked, expected, strict=True)
-            if all(self._judge(wanted, one.results(result)) for one, wanted in pairs):
+            if self._judge(expected, [run_program(result, request) for request in requests]):
                 return result
             worst = max(
                 (n for n in self._levels if self._ladder[self._levels[n]].name != "float"),
@@ -264,17 +244,14 @@ def _bytes_of(result: Program, before: Program, name: str, level: Level) -> int:
     return sum(made) or before.constants[name].nbytes
 
 
-def rounding_of(program: Program, smaller: Program, asked: Sequence[Asked]) -> float:
+def rounding_of(program: Program, smaller: Program, requests: Results) -> float:
     """How far the outputs of a compressed program are off: the least power of 2, from a thousandth
-    on, that would do as a budget for the first request of each variant.
+    on, that would do as a budget.
 
     Raises:
         UsageError: they are off by more than all there is.
     """
-    firsts = [replace(one, requests=one.requests[:1]) for one in asked]
-    expected, found = (
-        [result for one in firsts for result in one.results(p)] for p in (program, smaller)
-    )
+    expected, found = ([run_program(p, one) for one in requests] for p in (program, smaller))
     for exponent in range(-10, 1):
         if _within(program, expected, found, 2.0**exponent):
             return 2.0**exponent
