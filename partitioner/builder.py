@@ -256,8 +256,9 @@ def _built(
     writer, phase, crew = workshop.writer, workshop.phase, workshop.crew
     with phase("capture"):
         buckets = _buckets(settings, sizes, names)
-    # What is measured must have the machine to itself.
-    ahead = crew.is_wide and not settings.tune
+    # Whether steps can be shared is seen in all plans before anything is compiled. What is measured
+    # must have the machine to itself.
+    ahead = (crew.is_wide or settings.step_batching) and not settings.tune
     members = _members(settings, targets, buckets, workshop)
     reports = dict(in_turn(members, phase, ahead=ahead))
     digest = writer.publish()

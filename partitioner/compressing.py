@@ -148,7 +148,7 @@ def compress(
         )
     examples = [example_inputs, *complete(example_inputs, calibration)]
     case, merged = prepared.cases[0], prepared.merged
-    # What is run is the first variant.
+    # What goes into segments is seen on the first variant; results are judged on all of them.
     first = with_trips(merged.program, merged.variations[0].trips)
     records = record(
         first,
@@ -168,13 +168,25 @@ def compress(
         limit, judged = math.inf, _judge_of(budget, batch)
         more = complete(example_inputs, budget.examples, "quality inputs")
         examples = [example_inputs, *more]
-    requests = _requests(case.captured.program, examples, _placeholders(first))
+    names = _placeholders(first)
+    requests = [_requests(own.captured.program, examples, names) for own in prepared.cases]
     found, trades = find_levels(
-        first, prepared.planned, records, requests, able.__contains__, limit, static, judged
+        first,
+        prepared.planned,
+        records,
+        requests,
+        able.__contains__,
+        limit,
+        static,
+        judged,
+        merged.variations,
     )
-    # The bundle is compared with the eager pipeline on the first request; and its packed products,
-    # which kernels round in their own ways, with torch's, segment by segment.
-    rounding = limit if judged is None else rounding_of(first, found, requests[:1])
+    # The bundle is compared with the eager pipeline on the first request of each variant; and its
+    # packed products, which kernels round in their own ways, with torch's, segment by segment.
+    rounding = limit
+    if judged is not None:
+        variants = zip(merged.variations, requests, strict=True)
+        rounding = max(rounding_of(first, found, own, given[:1]) for own, given in variants)
     rounding = max([rounding, *(trade.error for trade in trades)])
     program = with_trips(found, trips_of(merged.program))
     traded = replace(prepared, trades=tuple(trades), rounding=rounding)
@@ -192,7 +204,7 @@ def _requests(
 
 
 def _judge_of(budget: QualityBudget, batch: Batch | None) -> Judge:
-    """Whether the mean of the metric over all requests is high enough."""
+    """Whether the mean of the metric over all requests of a variant is high enough."""
 
     def judged(expected: Results, found: Results) -> bool:
         wants, gots = (

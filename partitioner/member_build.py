@@ -38,6 +38,7 @@ from partitioner.recording import (
     variants_of,
 )
 from partitioner.requirements import requirements_of
+from partitioner.runtime.scheduling.alignment import only_loop
 from partitioner.settings import Settings
 from partitioner.step_batching import StepBuckets
 from partitioner.targets import Target
@@ -97,6 +98,8 @@ class MemberBuild:
         with working_directory() as workdir, shop.crew.over_on_error():
             options = self._compile_options(workdir)
             prepared = self._prepared(options)
+            if settings.step_batching:
+                self.steps.check(prepared)
             mapped = MappedBlobs(shop.writer.blob_path)
             job = Job(
                 settings.module,
@@ -150,6 +153,9 @@ class MemberBuild:
         )
         prepared = replace(prepared, rows=bucket.rows)
         check_backends(prepared.planned)
+        if settings.step_batching:
+            # What tuning and compression take minutes for has its loop already.
+            only_loop(prepared.planned.plan)
         check_stages(settings.backend_options, prepared.planned.plan)
         if settings.tune:
             with phase("tune"):
@@ -231,7 +237,5 @@ class MemberBuild:
     def _add(self, manifest: Manifest) -> None:
         """Write the manifest, with what tells how it was made."""
         settings, writer = self.settings, self.workshop.writer
-        if settings.step_batching:
-            self.steps.check(manifest)
         full = attested(manifest, writer, settings.kinds, settings.source)
         writer.add_member(full, machine=next(iter(self.hardware.machine), ""))

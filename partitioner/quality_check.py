@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 import partitioner.runtime
+from partitioner.artifacts.manifest import Batch
 from partitioner.capture import evaluation_mode
 from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves, named_tensors
@@ -20,6 +21,7 @@ from partitioner.errors import ParityError
 from partitioner.frontend import PARITY_SEED
 from partitioner.modelfile import LoadedModel
 from partitioner.quality import Metric, judge
+from partitioner.row_parity import rows_of
 
 __all__ = ["Measured", "measure_bundle", "requests_of"]
 
@@ -76,11 +78,15 @@ def measure_bundle(
     """
     values: list[float] = []
     with partitioner.runtime.load(path, **load_options) as loaded:
+        batch = cast("Batch | None", cast(Any, loaded).manifest.batch)
+        alone = None if batch is None else replace(batch, rows=1)
         for seed, request in enumerate(requests, PARITY_SEED):
             tensors = named_tensors(request)
             given = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-            actual = cast(Any, loaded)(given, seed=seed)
-            values.append(judge(metric, _run_eager(pipeline, request, options or {}, seed), actual))
+            eager = _run_eager(pipeline, request, options or {}, seed)
+            # Eager gives a list of one where a bucket's only row stands by itself.
+            pair = (rows_of(alone, one)[0] for one in (eager, cast(Any, loaded)(given, seed=seed)))
+            values.append(judge(metric, *pair))
     found = Measured(tuple(values))
     if least is not None and found.mean < least:
         raise ParityError(

@@ -118,7 +118,10 @@ def report_of(prepared: Prepared, compilation: Compilation) -> dict[str, Any]:
     rows = [{**asdict(r), "notes": list(r.notes)} for r in records]
     for row in rows:
         del row["seconds"]
+    # Each member is judged by itself, on each of its variants.
+    judged = {"judged": [case.choice for case in prepared.cases]} if prepared.trades else {}
     return {
+        **judged,
         "loops": [
             {**asdict(loop), "stages": list(loop.stages), "source": portable(loop.source)}
             for loop in captured.loops

@@ -32,11 +32,14 @@ def rows_of(batch: Batch | None, together: Mapping[str, Array]) -> list[dict[str
     """Outputs of a batch, as those of each request: what is listed has its name without a number.
 
     Args:
-        batch: None, or one of one row: the outputs are those of one request as they are.
-        together: outputs of the batch, by name.
+        batch: None: the outputs are those of one request as they are.
+        together: outputs of the batch, by name; of one row, what is listed may have no number.
     """
-    if batch is None or batch.rows == 1:
+    if batch is None:
         return [dict(together)]
+    if batch.rows == 1:
+        alone = {f"{name}.0": name for name in batch.listed}
+        return [{alone.get(name, name): array for name, array in together.items()}]
     rows: list[dict[str, Array]] = []
     for row in range(batch.rows):
         stacked = {name: together[name][row : row + 1] for name in batch.stacked}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from partitioner.artifacts.manifest import Manifest
+import torch
+
 from partitioner.errors import UsageError
+from partitioner.frontend import Case, Prepared
+from partitioner.plan import Plan
 from partitioner.rowcounts import RowRange
 from partitioner.runtime.scheduling.stepping import check_steps
 
@@ -38,16 +41,40 @@ def with_spread_steps(passes: str, rows: int) -> str:
 
 
 class StepBuckets:
-    """The buckets of one target, in the order of their rows."""
+    """The buckets of one target, in the order of their rows; checked before they are compiled."""
 
     def __init__(self) -> None:
-        self._one: Manifest | None = None
+        self._one: Plan | None = None
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, prepared: Prepared) -> None:
         """See whether a bucket can take its rows from single requests.
 
         Raises:
             UsageError: it cannot; says why.
         """
-        self._one = self._one or manifest
-        check_steps(self._one, manifest)
+        plan = prepared.planned.plan
+        self._one = self._one or plan
+        check_steps(self._one, plan, prepared.rows, _varied(prepared.cases))
+
+
+def _varied(cases: Sequence[Case]) -> set[str]:
+    """Ids of what the plan reads that differs between variants, bit by bit."""
+    first = cases[0].tensors
+    return {
+        value
+        for case in cases[1:]
+        for value, tensor in case.tensors.items()
+        if not _is_same(tensor, first[value])
+    }
+
+
+def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    if tensor is other:
+        return True
+    if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
+        return False
+    return torch.equal(_bytes(tensor), _bytes(other))
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)

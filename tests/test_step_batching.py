@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import partitioner
 from partitioner.artifacts.index import BundleIndex
@@ -75,6 +77,42 @@ def test_steps_are_shared_beside_a_bucket_of_one(sizes: list[int], tmp_path: Pat
         partitioner.build(
             Pipeline(), EXAMPLE, output=tmp_path / "b", batch=sizes, step_batching=True
         )
+
+
+class Straight(Pipeline):
+    """No loop."""
+
+    def forward(self, image: torch.Tensor, *, steps: int = 4) -> dict[str, Any]:
+        return {"latent": self.encoder(image)}
+
+
+class Collecting(Pipeline):
+    """What all steps give is kept."""
+
+    def forward(self, image: torch.Tensor, *, steps: int = 4) -> dict[str, Any]:
+        cond = x = self.encoder(image)
+        every: list[torch.Tensor] = []
+        for t in torch.linspace(999, 0, steps):
+            x = self.denoiser(x, t, cond)
+            every.append(x)
+        return {"latent": torch.stack(every, dim=1)}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "why"), [(Straight, "0 loops, not one"), (Collecting, "cannot share")]
+)
+def test_it_is_refused_before_anything_is_compiled(
+    pipeline: type[Pipeline], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(
+        "partitioner.compiling.compile_segment", lambda _, segment, *rest: compiled.append(segment)
+    )
+    with pytest.raises(UsageError, match=why):
+        partitioner.build(
+            pipeline(), EXAMPLE, output=tmp_path / "b", batch=[1, 2], step_batching=True
+        )
+    assert [] == compiled
 
 
 def test_it_is_bisected_with_the_options_of_its_pipeline(path: Path) -> None:

@@ -16,9 +16,9 @@ from partitioner.backends.facts import physical_memory
 from partitioner.backends.graphs import identifier
 from partitioner.caching.cache import CompileCache, Found
 from partitioner.caching.canonical import Canonical, canonical
+from partitioner.caching.failures import Failure, note_of, revived
 from partitioner.caching.keys import Key, part
 from partitioner.caching.segment_key import segment_key
-from partitioner.capture.sources import portable
 from partitioner.engines.base import CompileJob, compile_here
 from partitioner.errors import BundleError, CacheError, CompileError
 from partitioner.planning.segments import Segment
@@ -74,15 +74,6 @@ class _Note:
     outside: Outside
     inlined: bool
     media_type: str
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What an entry of a failure says."""
-
-    what: str
-    where: str
-    advice: str | None
 
 
 @dataclass(frozen=True)
@@ -159,7 +150,7 @@ class _Cached:
         found = self.cache.find("failure", self.name, key, folder) if believed else None
         failure = None if found is None else self._known_failure(found)
         if failure is not None:
-            raise failure
+            raise failure from failure.__cause__
         form = self.form
         try:
             return self.run(
@@ -167,8 +158,7 @@ class _Cached:
             )
         except CompileError as error:
             if believed:
-                note = encode(_Failure(error.what, portable(error.where or ""), error.advice))
-                self.cache.keep("failure", self.name, key, {}, note)
+                self.cache.keep("failure", self.name, key, {}, encode(note_of(error)))
             raise
 
     # --- entries ---
@@ -205,17 +195,10 @@ class _Cached:
 
     def _known_failure(self, found: Found) -> CompileError | None:
         try:
-            note = cast(_Failure, decode(_Failure, found.entry.note))
+            return revived(cast(Failure, decode(Failure, found.entry.note)), self.name)
         except BundleError as error:
             self.cache.reject(found, error)
             return None
-        # ``what`` is as it was: the bundle's report may hold it, and is the same without the cache.
-        return CompileError(
-            note.what,
-            where=note.where or None,
-            advice=f"{note.advice or 'change it'}; this is known from the compile cache, without "
-            "--cache-failures it is tried again",
-        )
 
     def _compare(self, kept: Compiled, compiled: Compiled) -> None:
         """See that what was kept is what the compiler gives.

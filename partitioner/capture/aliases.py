@@ -113,7 +113,7 @@ class Aliases:
     def _read(self, root: _Root, geometry: Geometry) -> Operand:
         if geometry.dtype != root.geometry.dtype:
             return self._reinterpret(root, geometry)
-        flat = self.emit(torch.ops.aten.view.default, root.base, [-1])
+        flat = self.emit(torch.ops.aten.reshape.default, root.base, [-1])
         index = self._index(root, geometry)
         picked = self.emit(torch.ops.aten.index_select.default, flat, 0, index.reshape(-1))
         return self.emit(torch.ops.aten.view.default, picked, list(geometry.shape))
@@ -124,8 +124,8 @@ class Aliases:
     def _scatter(self, root: _Root, geometry: Geometry, value: Operand) -> Operand:
         if geometry.dtype != root.geometry.dtype:
             return self._reinterpret(root, geometry)
-        flat = self.emit(torch.ops.aten.view.default, root.base, [-1])
-        source = self.emit(torch.ops.aten.view.default, value, [-1])
+        flat = self.emit(torch.ops.aten.reshape.default, root.base, [-1])
+        source = self.emit(torch.ops.aten.reshape.default, value, [-1])
         index = self._index(root, geometry).reshape(-1)
         written = self.emit(torch.ops.aten.index_put.default, flat, [index], source)
         return self.emit(torch.ops.aten.view.default, written, list(root.geometry.shape))

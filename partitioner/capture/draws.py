@@ -16,7 +16,11 @@ from partitioner.capture.sources import calling_line
 from partitioner.capture.tape import DrawSpec
 from partitioner.errors import CaptureError
 
-__all__ = ["Draw", "Streams", "classify", "is_random"]
+__all__ = ["Draw", "Streams", "classify", "is_random", "memory_order"]
+
+#: From this many normal numbers on torch fills a contiguous tensor in blocks, any other one number
+#: by number (``normal_fill`` in ``aten/src/ATen/native/cpu/DistributionTemplates.h``).
+_BLOCKS_FROM = 16
 
 
 @dataclass
@@ -80,6 +84,34 @@ def classify(
     distribution, parameters = handler(func, values, kwargs)
     into = cast("torch.Tensor | None", values[0] if name.endswith("_") else kwargs.get("out"))
     return Draw(DrawSpec(distribution, parameters, streams.number(generator)), into)
+
+
+def memory_order(spec: DrawSpec, drawn: torch.Tensor, where: str | None) -> tuple[int, ...]:
+    """The dimensions of a drawn tensor from the slowest to the fastest: torch draws along memory.
+
+    The numbers are those of a row-major tensor whose dimensions are in this order. ``randn_like``
+    and its like keep the layout of their operand, so that it need not be that of the shape.
+
+    Args:
+        drawn: the result, or the tensor that is written to; its numbers are not looked at.
+        where: file and line of the draw.
+
+    Raises:
+        CaptureError: numbers that the runtime cannot give: normal ones that torch draws singly.
+    """
+    dims = range(drawn.ndim)
+    if drawn.is_contiguous():
+        return tuple(dims)
+    if spec.distribution == "normal" and drawn.numel() >= _BLOCKS_FROM:
+        raise CaptureError(
+            f"normal numbers are drawn into a tensor whose memory is not in the order of its "
+            f"shape (shape {list(drawn.shape)}, strides {list(drawn.stride())}); torch draws them "
+            "in another way, which the runtime does not have",
+            where=where,
+            advice="draw in the order of the shape: torch.randn(x.shape), or "
+            "torch.randn_like(x, memory_format=torch.contiguous_format)",
+        )
+    return tuple(sorted(dims, key=lambda dim: -drawn.stride(dim)))
 
 
 def unsupported(name: str) -> CaptureError:

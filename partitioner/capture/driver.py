@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from partitioner import hostops
 from partitioner.capture.aliases import Aliases
 from partitioner.capture.constants import Constants
-from partitioner.capture.draws import Streams, classify, is_random
+from partitioner.capture.draws import Streams, classify, is_random, memory_order
 from partitioner.capture.leaves import leaves_of, map_leaves, probe, written_by
 from partitioner.capture.modes import DispatchMode, FunctionMode, called, reading_error
 from partitioner.capture.numbers import canonical, functional
@@ -355,14 +355,25 @@ class Recorder:
         draw = classify(func, args, kwargs, self.streams)
         result = func(*args, **kwargs)
         if draw.into is None:
-            self.aliases.follow(result, self._append_draw(draw.spec, TensorType.of(result)))
+            self.aliases.follow(result, self._drawn(draw.spec, result))
             return result
-        value = self._append_draw(draw.spec, TensorType.of(draw.into))
+        value = self._drawn(draw.spec, draw.into)
         if not self.aliases.is_followed(draw.into):
             base, content = self._begin_following(draw.into)
             self.aliases.follow(base, content)
         self.aliases.write(draw.into, value)
         return result
+
+    def _drawn(self, spec: DrawSpec, like: torch.Tensor) -> Operand:
+        """Numbers in the order of the memory of ``like``, in its shape."""
+        order = memory_order(spec, like, calling_line())
+        if order == tuple(range(like.ndim)):
+            return self._append_draw(spec, TensorType.of(like))
+        with _disable_current_modes():
+            type_ = TensorType.of(like.permute(order))
+        value = self._append_draw(spec, type_)
+        inverse = [order.index(dim) for dim in range(like.ndim)]
+        return self._emit_on_tape(aten.permute.default, value, inverse)
 
     def _append_draw(self, spec: DrawSpec, type_: TensorType) -> Value:
         key = ("draw", spec, type_)
@@ -407,7 +418,7 @@ class Recorder:
         )
         index = self.tape.append(entry)
         with _disable_current_modes():
-            results = [type_.empty("cpu").zero_() for type_ in stage.types]
+            results = stage.stand_ins()
         for item, tensor in enumerate(results):
             self.aliases.follow(tensor, Value(index, item))
         return stage.rebuild(results)

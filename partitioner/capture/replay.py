@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from partitioner.capture import evaluation_mode
-from partitioner.capture.draws import Streams, classify, is_random
+from partitioner.capture.draws import Streams, classify, is_random, memory_order
 from partitioner.capture.sources import calling_line
 from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves, replace_leaves
@@ -96,13 +96,14 @@ class _Replay(TorchDispatchMode):
             return func(*args, **kwargs)
         draw = classify(func, args, kwargs, self.streams)
         template = func(*args, **kwargs) if draw.into is None else draw.into
+        along = template.permute(memory_order(draw.spec, template, calling_line()))
         numbers = next(self.drawn, None)
-        if numbers is None or numbers.shape != tuple(template.shape):
+        if numbers is None or numbers.shape != tuple(along.shape):
             raise CaptureError(
                 "the pipeline draws random numbers that it did not draw when it was captured",
                 where=calling_line(),
                 advice="its draws must not depend on anything but its options",
             )
         with _disable_current_modes():
-            template.copy_(torch.from_numpy(np.array(numbers)))
+            along.copy_(torch.from_numpy(np.array(numbers)))
         return template

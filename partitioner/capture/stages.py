@@ -19,7 +19,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
-from partitioner.capture.draws import Streams, classify, is_random
+from partitioner.capture.draws import Streams, classify, is_random, memory_order
 from partitioner.capture.sources import line_of_error, line_of_trace
 from partitioner.capture.structure import register_dataclasses
 from partitioner.capture.tape import DrawSpec
@@ -53,6 +53,7 @@ class StageGraph:
         graph: placeholders are the tensor arguments in the order of their leaves, then draws.
         constants: weights and other constants the graph names.
         types: of the results that are tensors.
+        strides: of each of them in eager, without gaps.
         draws: what the stage draws at random, in order: an extra operand each.
         rebuild: makes what the module returns from its tensors.
     """
@@ -61,8 +62,16 @@ class StageGraph:
     graph: fx.Graph
     constants: dict[str, torch.Tensor]
     types: tuple[TensorType, ...]
+    strides: tuple[tuple[int, ...], ...]
     draws: tuple[tuple[DrawSpec, TensorType], ...]
     rebuild: Callable[[Sequence[torch.Tensor]], Any]
+
+    def stand_ins(self) -> list[torch.Tensor]:
+        """Zeros for the results, in the layout that eager gives them: draws may follow it."""
+        return [
+            torch.empty_strided(type_.empty().shape, strides, dtype=type_.dtype).zero_()
+            for type_, strides in zip(self.types, self.strides, strict=True)
+        ]
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -275,7 +284,7 @@ class _Converter:
         self.env: dict[fx.Node, fx.Node] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.draws: list[tuple[DrawSpec, TensorType]] = []
-        self.draw_nodes: list[fx.Node] = []
+        self.orders: dict[fx.Node, tuple[int, ...]] = {}
 
     def convert(self) -> StageGraph:
         specs = iter(self.exported.graph_signature.input_specs)
@@ -287,11 +296,14 @@ class _Converter:
                 self._draw(node)
             else:
                 body.append(node)
+        for node, order in self.orders.items():
+            self._to_shape(node, order)
         for node in body:
             if node.op == "call_function":
                 self._op(node)
-        types, rebuild = self._output()
-        return StageGraph(self.name, self.graph, self.constants, types, tuple(self.draws), rebuild)
+        types, strides, rebuild = self._output()
+        draws = tuple(self.draws)
+        return StageGraph(self.name, self.graph, self.constants, types, strides, draws, rebuild)
 
     def _placeholder(self, node: fx.Node, spec: Any) -> None:
         if isinstance(spec.arg, ConstantArgument):
@@ -324,15 +336,32 @@ class _Converter:
         args = tuple(a for a in node.args if not isinstance(a, fx.Node))
         target = cast(torch._ops.OpOverload, node.target)
         spec = classify(target, args, dict(node.kwargs), Streams()).spec
-        type_ = TensorType.of(node.meta["val"])
+        value = cast(torch.Tensor, node.meta["val"])
+        source = line_of_trace(node.meta.get("stack_trace"))
+        order = memory_order(spec, value, source or f"stage {self.path!r}")
+        if order != tuple(range(value.ndim)):
+            self.orders[node] = order
+        type_ = TensorType.of(value.permute(order))
         self.draws.append((spec, type_))
         self.env[node] = add_node(
             self.graph,
             "placeholder",
             f"draw_{len(self.draws)}",
             type=type_,
-            source=line_of_trace(node.meta.get("stack_trace")),
+            source=source,
             stage=self._stage_of(node),
+        )
+
+    def _to_shape(self, node: fx.Node, order: tuple[int, ...]) -> None:
+        """Numbers that were drawn along memory, in the order of the shape."""
+        drawn = self.env[node]
+        self.env[node] = add_node(
+            self.graph,
+            "call_function",
+            torch.ops.aten.permute.default,
+            (drawn, [order.index(dim) for dim in range(len(order))]),
+            type=TensorType.of(node.meta["val"]),
+            like=drawn,
         )
 
     def _op(self, node: fx.Node) -> None:
@@ -365,15 +394,24 @@ class _Converter:
         inner = next(reversed(list(stack.values())))[0] if stack else ""
         return f"{self.path}.{inner}" if inner else self.path
 
-    def _output(self) -> tuple[tuple[TensorType, ...], Callable[[Sequence[torch.Tensor]], Any]]:
+    def _output(
+        self,
+    ) -> tuple[
+        tuple[TensorType, ...],
+        tuple[tuple[int, ...], ...],
+        Callable[[Sequence[torch.Tensor]], Any],
+    ]:
         results = cast("tuple[Any, ...]", self.exported.graph.output_node().args[0])
         specs = self.exported.graph_signature.output_specs
         nodes: list[fx.Node] = []
+        strides: list[tuple[int, ...]] = []
         template: list[Any] = []
         for value, spec in zip(results, specs, strict=True):
             if isinstance(spec.arg, TensorArgument):
                 template.append(_Leaf(len(nodes)))
                 nodes.append(self.env[value])
+                # As empty_like lays it out: what is expanded or has gaps is made dense.
+                strides.append(torch.empty_like(value.meta["val"]).stride())
             else:
                 template.append(value)
         self.graph.output(tuple(nodes))
@@ -384,7 +422,7 @@ class _Converter:
             leaves = [tensors[v.index] if isinstance(v, _Leaf) else v for v in template]
             return pytree.tree_unflatten(leaves, structure)
 
-        return types, rebuild
+        return types, tuple(strides), rebuild
 
 
 @dataclass(frozen=True)

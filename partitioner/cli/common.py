@@ -80,7 +80,8 @@ def _say(error: PartitionerError) -> int:
         }
         click.echo(json.dumps(document, indent=2))
     else:
-        click.echo(f"error: {error}", err=True)
+        notes = [f"  note: {note}" for note in getattr(error, "__notes__", ())]
+        click.echo("\n".join([f"error: {error}", *notes]), err=True)
     return error.exit_code
 
 

@@ -34,11 +34,13 @@ from partitioner.planning.segments import Segment
 from partitioner.program import Program, node_type
 from partitioner.reference import Recorder, run_reference
 from partitioner.runtime.compare import compare_gists, gist_of
+from partitioner.variants import Variation, with_trips
 
-__all__ = ["Judge", "Results", "Static", "Trade", "find_levels", "rounding_of"]
+__all__ = ["Judge", "Results", "Static", "Trade", "find_levels", "results_of", "rounding_of"]
 
 Array = npt.NDArray[Any]
 Results = Sequence[Mapping[str, torch.Tensor]]
+Requests = Sequence[Mapping[str, torch.Tensor]]
 
 #: Whether what was found (second) will do for what is expected, of all requests.
 Judge = Callable[[Results, Results], bool]
@@ -83,29 +85,31 @@ def find_levels(
     program: Program,
     planned: Planned,
     records: Mapping[str, Recorder],
-    requests: Sequence[Mapping[str, torch.Tensor]],
+    requests: Sequence[Requests],
     can_compress: Callable[[str], bool],
     budget: float,
     static: Static | None = None,
     judge: Judge | None = None,
+    variations: Sequence[Variation] = (Variation(),),
 ) -> tuple[Program, list[Trade]]:
     """Compress a program's weights as far as the budget allows.
 
     Args:
         records: of the plan's segments on the requests.
-        requests: by placeholder of the program.
+        requests: of each variation, by placeholder of the program.
         can_compress: whether the backend of a name takes compressed weights.
         budget: relative error that outputs, and results of segments, may have.
         judge: instead of the budget, which is then infinite.
         static: if products are to be in 8 bits on both sides where that is known, and no weight in
             less than 8 bits.
+        variations: what each variant has for itself; every one has to be good enough.
 
     Returns:
         the program, and what was found for each segment with weights.
     """
     search = _Search(program, planned, records, can_compress, budget, static, judge)
     search.each()
-    result = search.whole(requests)
+    result = search.whole(list(zip(variations, requests, strict=True)))
     return result, search.trades(result)
 
 
@@ -177,14 +181,15 @@ class _Search:
             default=0.0,
         )
 
-    def whole(self, requests: Sequence[Mapping[str, torch.Tensor]]) -> Program:
-        """Raise levels until the outputs will do."""
-        expected = [run_program(self._program, request) for request in requests]
+    def whole(self, asked: Sequence[tuple[Variation, Requests]]) -> Program:
+        """Raise levels until the outputs will do, those of each variant by themselves."""
+        expected = [results_of(self._program, *one) for one in asked]
         while True:
             result = compressed(self._program, self._level_of(), self._products)
             if all(level == len(self._ladder) - 1 for level in self._levels.values()):
                 return result
-            if self._judge(expected, [run_program(result, request) for request in requests]):
+            pairs = zip(expected, asked, strict=True)
+            if all(self._judge(want, results_of(result, *one)) for want, one in pairs):
                 return result
             worst = max(
                 (n for n in self._levels if self._ladder[self._levels[n]].name != "float"),
@@ -244,14 +249,23 @@ def _bytes_of(result: Program, before: Program, name: str, level: Level) -> int:
     return sum(made) or before.constants[name].nbytes
 
 
-def rounding_of(program: Program, smaller: Program, requests: Results) -> float:
+def results_of(program: Program, variation: Variation, requests: Requests) -> Results:
+    """What a variant of a program gives for each request."""
+    own = with_trips(program, variation.trips)
+    own.constants.update(variation.constants)
+    return [run_program(own, request) for request in requests]
+
+
+def rounding_of(
+    program: Program, smaller: Program, variation: Variation, requests: Requests
+) -> float:
     """How far the outputs of a compressed program are off: the least power of 2, from a thousandth
     on, that would do as a budget.
 
     Raises:
         UsageError: they are off by more than all there is.
     """
-    expected, found = ([run_program(p, one) for one in requests] for p in (program, smaller))
+    expected, found = (results_of(p, variation, requests) for p in (program, smaller))
     for exponent in range(-10, 1):
         if _within(program, expected, found, 2.0**exponent):
             return 2.0**exponent

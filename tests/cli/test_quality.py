@@ -109,6 +109,35 @@ def test_metrics_that_fail() -> None:
     assert 1.0 == judge(lambda expected, actual: 1 + 1e-9, {}, {})
 
 
+LISTED = """
+import numpy as np
+import torch
+
+torch.manual_seed(0)
+linear = torch.nn.Linear(3, 3)
+
+def pipeline(x):
+    return {"y": linear(x), "rows": list((linear(x) + 1).split(1))}
+
+example_inputs = {"x": torch.ones(1, 3)}
+
+def quality(expected, actual):
+    assert sorted(expected) == sorted(actual)
+    return 1 - max(float(np.abs(expected[name] - actual[name]).max()) for name in expected)
+"""
+
+
+@pytest.mark.parametrize("sizes", ["1", "1,2"])
+def test_rows_of_a_batched_bundle_have_the_names_of_one_request(sizes: str, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(LISTED)
+    done = partition("build", "model.py", "--batch", sizes, cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    done = partition(
+        "verify", "model.bundle", "--quality", "model.py", "--quality-budget", "99%", cwd=tmp_path
+    )
+    assert 0 == done.returncode, done.stderr
+
+
 # --- building within a budget -------------------------------------------------------------------
 
 STACK = """

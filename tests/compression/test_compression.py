@@ -12,12 +12,15 @@ from torch import nn
 
 import partitioner
 from partitioner.artifacts.bundle import Bundle
+from partitioner.compressing import compress
 from partitioner.compression.ops import matmul_nbits, unpack
 from partitioner.compression.quantise import by_block, by_channel
 from partitioner.compression.rewrite import LEVELS, compressed
 from partitioner.errors import UsageError
+from partitioner.frontend import prepare
 from partitioner.passes.costs import program_cost
 from partitioner.passes.pipeline import DEFAULT
+from partitioner.quality import QualityBudget
 from tests.passes.models import WIDTH, Guided
 from tests.passes.running import after, captured, difference
 
@@ -138,6 +141,46 @@ def test_variants_share_compressed_weights(tmp_path: Path) -> None:
     with partitioner.load(tmp_path / "b") as pipe:
         for steps in (3, 6):
             assert (1, 6, WIDTH) == pipe(condition=CONDITION.numpy(), steps=steps)["output"].shape
+
+
+class Repeated(Products):
+    """The error of a product grows with every step."""
+
+    def forward(self, x: torch.Tensor, *, steps: int = 1) -> torch.Tensor:
+        for t in torch.linspace(0, 1, steps):
+            x = torch.tanh(self.body(x) + t)
+        return x
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(128, 128), nn.Linear(128, 128))
+        with torch.no_grad():
+            for layer in self.body:
+                layer.weight *= 4  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("by_metric", [False, True])
+def test_every_variant_is_judged(by_metric: bool) -> None:
+    def found(variants: list[dict[str, Any]]) -> str:
+        inputs = {"x": torch.randn(5, 128, generator=torch.Generator().manual_seed(1))}
+        metric = QualityBudget(_closeness, (), 0.6)
+        done = compress(
+            prepare(Repeated().eval(), inputs, variants=variants),
+            inputs,
+            metric if by_metric else 0.4,
+        )
+        (trade,) = done.trades
+        return trade.level
+
+    # Few steps alone may be in 8 bits, many not: nor may the bundle of both.
+    assert "int8" == found([{"steps": 3}])
+    assert "float" == found([{"steps": 9}]) == found([{"steps": 3}, {"steps": 9}])
+
+
+def _closeness(expected: Any, actual: Any) -> float:
+    (want,), (got,) = expected.values(), actual.values()
+    return max(0.0, 1 - float(np.linalg.norm(want - got) / np.linalg.norm(want)))
 
 
 def test_a_target_whose_backends_take_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

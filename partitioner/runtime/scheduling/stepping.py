@@ -10,7 +10,7 @@ Models", OSDI 2022 (iteration-level scheduling), where the idea is from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -69,21 +69,24 @@ def body_of(
     Raises:
         UsageError: requests cannot share its steps; says why.
     """
-    return Body(check_steps(one, many), many.plan, constants, executables, tallies, source)
+    varied = {value for variant in many.variants for value in variant.constants}
+    aligned = check_steps(one.plan, many.plan, many.batch.rows if many.batch else 1, varied)
+    return Body(aligned, many.plan, constants, executables, tallies, source)
 
 
-def check_steps(one: Manifest, many: Manifest) -> Aligned:
+def check_steps(one: Plan, many: Plan, rows: int, varied: Collection[str]) -> Aligned:
     """How requests at different steps share a bucket's loop.
 
     Args:
         one: of the bucket of one request.
         many: of the bucket.
+        rows: of the bucket.
+        varied: ids of the bucket's constants that differ between variants.
 
     Raises:
         UsageError: they cannot; says why.
     """
-    aligned = align(one.plan, many.plan, many.batch.rows if many.batch else 1)
-    varied = {value for variant in many.variants for value in variant.constants}
+    aligned = align(one, many, rows)
     own = next((value for value in aligned.constants if value in varied), None)
     if own is not None:
         raise UsageError(
