@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer, TracerProvider
 
 import partitioner
 from partitioner.runtime.probes import Kind, Source, Watch
@@ -24,41 +24,52 @@ __all__ = ["Spans"]
 
 
 class Spans:
-    """A probe of :mod:`partitioner.runtime.probes`. Thread-safe."""
+    """A probe of :mod:`partitioner.runtime.probes`. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        provider: of tracers; None for the one of the process.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
         # Until the process sets a provider up, this is a stand-in that finds it later.
-        self._tracer = trace.get_tracer("partitioner", partitioner.__version__)
+        self._tracer = trace.get_tracer("partitioner", partitioner.__version__, provider)
         self._lock = threading.Lock()
-        self._requests: dict[int, Span] = {}
+        #: With the offset of its clock: the system's clock may be set while it waits.
+        self._requests: dict[int, tuple[Span, int]] = {}
 
     def submitted(self, request: int, source: Source, at: int) -> None:
         """See :class:`partitioner.runtime.probes.Probe`."""
-        begin = at + _offset()
+        offset = _offset()
         span = self._tracer.start_span(
-            f"request {source.name}", attributes=_about(source), start_time=begin
+            f"request {source.name}", attributes=_about(source), start_time=at + offset
         )
-        if span.is_recording():
+        # Also one that is not sampled: its call, without a parent, would begin a trace of its own.
+        if span.get_span_context().is_valid:
             with self._lock:
-                self._requests[request] = span
+                self._requests[request] = span, offset
 
     def begun(self, request: int, at: int) -> None:
         """See :class:`partitioner.runtime.probes.Probe`."""
-        span = self._span(request)
-        if span is not None:
-            span.add_event("begun", timestamp=at + _offset())
+        found = self._found(request)
+        if found is not None:
+            span, offset = found
+            span.add_event("begun", timestamp=at + offset)
 
     def answered(self, request: int, at: int, error: BaseException | None) -> None:
         """See :class:`partitioner.runtime.probes.Probe`."""
         with self._lock:
-            span = self._requests.pop(request, None)
-        if span is not None:
-            _end(span, at + _offset(), error)
+            found = self._requests.pop(request, None)
+        if found is not None:
+            span, offset = found
+            _end(span, at + offset, error)
 
     def call(self, source: Source, at: int, requests: Sequence[int]) -> Watch | None:
         """See :class:`partitioner.runtime.probes.Probe`."""
-        parents = [span for span in map(self._span, requests) if span is not None]
-        offset = _offset()
+        known = [found for found in map(self._found, requests) if found is not None]
+        # A child of one that is sampled, if there is any: a child of another is not recorded.
+        known.sort(key=lambda found: not found[0].is_recording())
+        parents = [span for span, _ in known]
+        offset = known[0][1] if known else _offset()
         span = self._tracer.start_span(
             f"call {source.name}",
             context=trace.set_span_in_context(parents[0]) if parents else None,
@@ -68,7 +79,7 @@ class Spans:
         )
         return _CallSpan(self._tracer, span, offset) if span.is_recording() else None
 
-    def _span(self, request: int) -> Span | None:
+    def _found(self, request: int) -> tuple[Span, int] | None:
         with self._lock:
             return self._requests.get(request)
 

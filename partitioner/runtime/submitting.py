@@ -90,8 +90,9 @@ class Submitting(ABC):
                 job = self._job(request, given, seed, callback, inputs)
                 if job is not None:
                     self._queue.put(job, client)
-        except PartitionerError as error:
-            request.set_exception(error)  # so that probes know what became of it
+        except BaseException as error:
+            if not request.done():
+                request.set_exception(error)  # so that probes know what became of it
             raise
         self._recorder.watch(request)
         return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 
 from partitioner.runtime import Pipeline, StepEvent, load
@@ -145,3 +147,45 @@ def test_who_has_not_imported_it_does_not_import_it_here(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[]" == done.stdout.strip()
+
+
+def test_what_calls_a_request_that_is_not_sampled_is_not_recorded_either() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ParentBased(_NoRequests()))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    probe, source = Spans(provider), Source("sampled", "sha256:0")
+    probe.submitted(1, source, 10)
+    assert probe.call(source, 30, (1,)) is None
+    probe.answered(1, 50, None)
+
+    assert () == exporter.get_finished_spans()
+
+
+def test_a_request_ends_after_it_began_though_the_systems_clock_is_set_back(
+    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, source = Spans(), Source("clock", "sha256:0")
+    probe.submitted(1, source, 10)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - 10**12)
+    watch = probe.call(source, 30, (1,))
+    assert watch is not None
+    watch.done(40, None)
+    probe.answered(1, 50, None)
+    request, call = by_name(spans, "request clock"), by_name(spans, "call clock")
+
+    assert 40 == (request.end_time or 0) - (request.start_time or 0)
+    assert 20 == (call.start_time or 0) - (request.start_time or 0)
+
+
+class _NoRequests(Sampler):
+    """Of traces that begin, those of requests are left out."""
+
+    def should_sample(
+        self, parent_context: object, trace_id: int, name: str, *args: object, **named: object
+    ) -> SamplingResult:
+        dropped = name.startswith("request")
+        return SamplingResult(Decision.DROP if dropped else Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "no requests"

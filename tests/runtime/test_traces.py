@@ -158,3 +158,13 @@ def test_places_and_limits_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 1"), tracing(tmp_path / "t.json", limit=0):
         pass
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_request_that_cannot_be_read_is_not_kept_as_waiting(
+    pipe: Pipeline, tmp_path: Path
+) -> None:
+    with tracing(tmp_path / "trace.json"), pytest.raises(TypeError):
+        pipe.submit(5)  # type: ignore[arg-type]
+    events = read_trace(tmp_path / "trace.json")
+
+    assert 2 == sum(event["ph"] == "e" for event in events)
