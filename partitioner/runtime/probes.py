@@ -16,9 +16,10 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Literal, Protocol
 
@@ -148,14 +149,12 @@ class Follower:
     def begun(self) -> None:
         """It waits no more."""
         at = time.perf_counter_ns()
-        for probe in self._probes:
-            probe.begun(self.number, at)
+        _tell(partial(probe.begun, self.number, at) for probe in self._probes)
 
     def answered(self, error: BaseException | None) -> None:
         """It is done."""
         at = time.perf_counter_ns()
-        for probe in self._probes:
-            probe.answered(self.number, at, error)
+        _tell(partial(probe.answered, self.number, at, error) for probe in self._probes)
 
 
 def follow(source: Source) -> Follower | None:
@@ -226,5 +225,20 @@ class _Call:
             watch.span(kind, name, begin, end, number)
 
     def done(self, end: int, error: BaseException | None) -> None:
-        for watch in self._watches:
-            watch.done(end, error)
+        _tell(partial(watch.done, end, error) for watch in self._watches)
+
+
+def _tell(told: Iterable[Callable[[], None]]) -> None:
+    """Tell everybody, whatever one of them raises: who was told of a beginning waits for the end.
+
+    Raises:
+        the first error.
+    """
+    raised: BaseException | None = None
+    for tell in told:
+        try:
+            tell()
+        except BaseException as error:  # noqa: BLE001 - it is raised when all have been told
+            raised = raised or error
+    if raised is not None:
+        raise raised

@@ -134,8 +134,9 @@ class RequestQueue:
         waiting = Waiting(job, request.submitted, request.deadline, key, rows, client)
         with self._changed:
             self.check_room()
-            self._line.add(waiting)
+            # First: where no thread can be started, nothing must wait for one.
             self._start_threads(watched=request.deadline is not None)
+            self._line.add(waiting)
             self._changed.notify_all()
         # Outside of the lock: it may be done already, and then is called at once.
         # Weakly, for a future keeps its callbacks, and this is held by what holds the future.

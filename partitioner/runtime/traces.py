@@ -54,6 +54,8 @@ def tracing(path: str | os.PathLike[str], *, limit: int = LIMIT) -> Generator[Tr
             f"there is no folder {target.absolute().parent} for the trace",
             advice="give a path in a folder that exists",
         )
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder", advice="give the path of a file for the trace")
     trace = Trace(target, limit)
     with watching(trace):
         try:

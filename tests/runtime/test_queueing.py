@@ -210,3 +210,40 @@ def test_what_a_probe_raises_is_the_answer_and_no_worker_is_lost(
         request.result(30)
     assert {"y": 1} == put(queue, lambda _: {"y": 1}).result(30)
     queue.close()
+
+
+@pytest.mark.parametrize("at", ["begun", "answered"])
+def test_what_a_probe_raises_keeps_nothing_from_the_others(
+    at: Literal["begun", "answered"],
+) -> None:
+    told: list[str] = []
+
+    class Telling(Raising):
+        def begun(self, request: int, at: int) -> None:
+            told.append("begun")
+
+        def answered(self, request: int, at: int, error: BaseException | None) -> None:
+            told.append("answered")
+
+    queue = RequestQueue("pipe", QueueOptions())
+    request = Request()
+    request.follower = Follower([Raising(at), Telling(at)], Source("pipe", "sha256:0"))
+    queue.put(Job(request, lambda _: {}))
+    with pytest.raises(OSError, match=at):
+        request.result(30)
+    queue.close()
+    assert ["begun", "answered"] == told
+
+
+def test_where_no_thread_can_be_started_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    queue = RequestQueue("pipe", QueueOptions())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError, match="new thread"):
+            put(queue, lambda _: {"y": 1})
+    assert 0 == queue.waiting
+    assert {"y": 1} == put(queue, lambda _: {"y": 1}).result(30)
+    queue.close()
