@@ -3,8 +3,8 @@
 python examples/bernini/train all --folder build/training
 
 takes, by shorter runs, about two hours on 2 free CPU cores; it uses a GPU if there is one.
-Each part can be run by itself (data, autoencoder, diffusion, export, evaluate), and goes on where
-it was stopped.
+Each part can be run by itself (data, autoencoder, diffusion, refinement, export, evaluate), and
+goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -35,14 +35,19 @@ from bernini.train.train_autoencoder import (
     train_autoencoder,
 )
 from bernini.train.train_diffusion import DiffusionSettings, train_diffusion
+from bernini.train.train_refinement import RefinementSettings, train_refinement
 from bernini.weights import TRAINED, trained
 
-PARTS = ("data", "autoencoder", "diffusion", "export", "evaluate")
+PARTS = ("data", "autoencoder", "diffusion", "refinement", "export", "evaluate")
 SIZE, CONDITION = "small", "image"
 #: Shapes that the figures are of.
 HELD_OUT = 64
 #: Each checkpoint under the name of its run.
-CHECKPOINTS = {"autoencoder": "autoencoder.pt", "diffusion": "diffusion.pt"}
+CHECKPOINTS = {
+    "autoencoder": "autoencoder.pt",
+    "diffusion": "diffusion.pt",
+    "refinement": "refinement.pt",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
         {
             "data": lambda: (_train_set(options), _check_set(options)),
             "autoencoder": lambda: _coder(options),
-            "diffusion": lambda: _pipeline(options),
+            "diffusion": lambda: _diffusion(options, _coder(options)),
+            "refinement": lambda: _refined(options),
             "export": lambda: _export(options),
             "evaluate": lambda: _evaluate(options),
         }[part]()
@@ -71,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--autoencoder-steps", type=int, default=AutoencoderSettings.steps)
     parser.add_argument("--encoder-steps", type=int, default=AutoencoderSettings.encoder_steps)
     parser.add_argument("--diffusion-steps", type=int, default=DiffusionSettings.steps)
+    parser.add_argument("--refinement-steps", type=int, default=RefinementSettings.steps)
     return parser
 
 
@@ -92,15 +99,27 @@ def _coder(options: argparse.Namespace) -> Coder:
     return train_autoencoder(SIZES[SIZE], _train_set(options), _check_set(options), path, settings)
 
 
-def _pipeline(options: argparse.Namespace) -> MeshPipeline:
+def _diffusion(options: argparse.Namespace, coder: Coder) -> MeshPipeline:
     settings = DiffusionSettings(steps=options.diffusion_steps, seed=options.seed)
     path = options.folder / CHECKPOINTS["diffusion"]
+    return train_diffusion(
+        SIZES[SIZE], coder, _train_set(options), _check_set(options), path, settings
+    )
+
+
+def _refined(options: argparse.Namespace) -> tuple[MeshPipeline, Coder]:
+    """The whole, and the autoencoder with the decoder that it has in the end."""
+    coder = _coder(options)
+    pipeline = _diffusion(options, coder)
+    settings = RefinementSettings(steps=options.refinement_steps, seed=options.seed)
+    path = options.folder / CHECKPOINTS["refinement"]
     sets = _train_set(options), _check_set(options)
-    return train_diffusion(SIZES[SIZE], _coder(options), *sets, path, settings)
+    train_refinement(coder, pipeline, *sets, path, settings)
+    return pipeline, coder
 
 
 def _export(options: argparse.Namespace) -> None:
-    pipeline = _pipeline(options)
+    pipeline, _ = _refined(options)
     runs = {name: history_of(options.folder / file) for name, file in CHECKPOINTS.items()}
     facts = {f"{name}_steps": str(history[-1]["step"]) for name, history in runs.items()}
     facts |= {"size": SIZE, "condition": CONDITION, "shapes": str(options.shapes)}
@@ -115,7 +134,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipeline = trained(SIZES[SIZE], CONDITION, options.out).to(device())
     train = _train_set(options)
     draw_gallery(options.out.with_name("gallery.png"), pipeline, train, held_out)
-    rows = evaluate(pipeline, _coder(options), train, held_out)
+    _, coder = _refined(options)
+    rows = evaluate(pipeline, coder, train, held_out)
     figures = summary(rows)
     report = {"figures": figures, "rows": [asdict(row) for row in rows]}
     path = options.out.with_name("figures.json")

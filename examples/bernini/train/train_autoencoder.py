@@ -19,7 +19,7 @@ from .dataset import Dataset
 from .fields import TRUNCATION, to_distances
 from .running import Run, device, half_precision, learning_rate
 
-__all__ = ["AutoencoderSettings", "Coder", "train_autoencoder"]
+__all__ = ["AutoencoderSettings", "Coder", "field_loss", "fields_of", "iou", "train_autoencoder"]
 
 #: How much more an error counts where the distance is not cut off.
 _SURFACE = 4.0
@@ -41,8 +41,8 @@ class AutoencoderSettings:
         seed: of the weights and the batches.
     """
 
-    steps: int = 4000
-    encoder_steps: int = 2000
+    steps: int = 6500
+    encoder_steps: int = 5000
     batch: int = 8
     peak: float = 2e-3
     seed: int = 0
@@ -54,7 +54,7 @@ class Coder:
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self.analyse = Wavelet(config.resolution).to(device())
         self.synthesise = InverseWavelet(config.low).to(device())
-        some = self.analyse(_fields(dataset, np.arange(min(256, len(dataset.fields)))))
+        some = self.analyse(fields_of(dataset, np.arange(min(256, len(dataset.fields)))))
         mean, scale = some.mean(dim=(0, 2, 3, 4)), some.std(dim=(0, 2, 3, 4))
         self.model = Autoencoder(config, mean, scale).to(device())
 
@@ -88,7 +88,7 @@ def train_autoencoder(
 
     def train(step: int) -> Tensor:
         rng = np.random.default_rng([settings.seed, step])
-        fields = _fields(dataset, rng.integers(len(dataset.fields), size=settings.batch))
+        fields = fields_of(dataset, rng.integers(len(dataset.fields), size=settings.batch))
         generator = torch.Generator().manual_seed(step)
         for group, steps in zip(optimiser.param_groups, durations, strict=True):
             group["lr"] = learning_rate(min(step, steps), steps, settings.peak)
@@ -104,7 +104,7 @@ def train_autoencoder(
         return loss
 
     def check() -> dict[str, float]:
-        fields = _fields(held_out, np.arange(min(16, len(held_out.fields))))
+        fields = fields_of(held_out, np.arange(min(16, len(held_out.fields))))
         with torch.inference_mode():
             made = coder.decode(coder.encode(fields))
         return {"held_out_iou": float(iou(made, fields).mean())}
@@ -126,5 +126,6 @@ def iou(made: Tensor, fields: Tensor) -> Tensor:
     return (one & other).sum(1) / (one | other).sum(1).clamp(min=1)
 
 
-def _fields(dataset: Dataset, indices: np.ndarray) -> Tensor:
+def fields_of(dataset: Dataset, indices: np.ndarray) -> Tensor:
+    """Fields of some shapes: (B, R, R, R)."""
     return torch.from_numpy(to_distances(dataset.fields[indices])).to(device())

@@ -14,19 +14,23 @@ from torch.nn import functional as F
 
 from bernini.config import IMAGE_SIDE, Config
 from bernini.pipeline import MeshPipeline
-from bernini.sampler import TRAIN_STEPS, cumulative_alphas
+from bernini.sampler import TRAIN_STEPS, cumulative_alphas, spaced_timesteps
 
 from .beginning import fill_decoder, untrained
 from .dataset import Dataset
 from .fields import to_distances
 from .running import Average, Run, device, float_attention, half_precision, learning_rate
+from .sensitivity import loss_weights
 from .train_autoencoder import Coder, iou
 
-__all__ = ["DiffusionSettings", "condition_of", "encode_all", "train_diffusion"]
+__all__ = ["DiffusionSettings", "condition_of", "encode_all", "scale_of", "train_diffusion"]
 
 #: Share of pictures that are withheld, for guidance.
 _DROPPED = 0.1
-#: Timesteps are drawn as 1000 u^0.5: a few steps are made, and the noisy ones decide what is made.
+#: Half of the timesteps are drawn from those that the pipeline takes unless told otherwise, but for
+#: the last, which has hardly any noise.
+_TAKEN = spaced_timesteps(5)[:-1]
+#: The others are drawn as 1000 u^0.5: the noisy ones decide what is made.
 _LATE = 0.5
 _ENCODED_AT_ONCE = 50
 
@@ -35,7 +39,7 @@ _ENCODED_AT_ONCE = 50
 class DiffusionSettings:
     """How it is trained."""
 
-    steps: int = 12000
+    steps: int = 10000
     batch: int = 16
     peak: float = 1e-3
     decay: float = 0.999
@@ -52,7 +56,8 @@ def train_diffusion(
 ) -> MeshPipeline:
     """Train, or go on with the checkpoint at ``path``, and give the whole pipeline, averaged."""
     latents = encode_all(coder, dataset, path.with_name("latents.pt"))
-    scale = latents.square().mean(dim=(0, 2, 3, 4)).sqrt()
+    weights = loss_weights(coder, latents)
+    scale = scale_of(latents)
     latents = latents / scale[:, None, None, None]
     pipeline = untrained(config, "image", settings.seed).to(device())
     fill_decoder(pipeline, coder.model, scale)
@@ -70,7 +75,7 @@ def train_diffusion(
         shapes = rng.integers(len(dataset.fields), size=settings.batch)
         views = rng.integers(dataset.pictures.shape[1], size=settings.batch)
         pictures = condition_of(vary(dataset.pictures[shapes, views], rng))
-        timesteps = (TRAIN_STEPS * torch.rand(settings.batch, generator=generator) ** _LATE).long()
+        timesteps = draw_timesteps(settings.batch, generator)
         kept = torch.rand(settings.batch, generator=generator) >= _DROPPED
         clean = latents[shapes]
         noise = torch.randn(clean.shape, generator=generator).to(device())
@@ -84,7 +89,7 @@ def train_diffusion(
                 timesteps.to(device()),
                 pipeline.context(features),
             )
-        loss = F.mse_loss(predicted.float(), clean)
+        loss = (weights * (predicted.float() - clean).square()).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -100,6 +105,14 @@ def train_diffusion(
     # The decoder may have been trained on since the run began.
     fill_decoder(pipeline, coder.model, scale)
     return pipeline.eval()
+
+
+def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
+    """Timesteps to train at: (count,) int64."""
+    spread = (TRAIN_STEPS * torch.rand(count, generator=generator) ** _LATE).long()
+    chosen = torch.randint(len(_TAKEN), (count,), generator=generator)
+    taken = torch.from_numpy(_TAKEN)[chosen]
+    return torch.where(torch.arange(count) % 2 == 0, spread, taken)
 
 
 def condition_of(pictures: np.ndarray) -> Tensor:
@@ -136,6 +149,11 @@ def encode_all(coder: Coder, dataset: Dataset, path: Path) -> Tensor:
     torch.save({"key": key, "latents": latents}, partial)
     os.replace(partial, path)
     return latents
+
+
+def scale_of(latents: Tensor) -> Tensor:
+    """By which latents are divided for the diffusion: (N, 4, n, n, n) -> (4,)."""
+    return latents.square().mean(dim=(0, 2, 3, 4)).sqrt()
 
 
 def hash_of(module: torch.nn.Module) -> str:

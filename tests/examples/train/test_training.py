@@ -17,8 +17,15 @@ from bernini.train.export import export
 from bernini.train.gallery import draw_gallery
 from bernini.train.plots import plot_curves
 from bernini.train.running import Average, Run, history_of, learning_rate
-from bernini.train.train_autoencoder import AutoencoderSettings, iou, train_autoencoder
-from bernini.train.train_diffusion import DiffusionSettings, train_diffusion
+from bernini.train.sensitivity import loss_weights
+from bernini.train.train_autoencoder import (
+    AutoencoderSettings,
+    fields_of,
+    iou,
+    train_autoencoder,
+)
+from bernini.train.train_diffusion import DiffusionSettings, draw_timesteps, train_diffusion
+from bernini.train.train_refinement import RefinementSettings, train_refinement
 from bernini.weights import trained
 
 CONFIG = dataclasses.replace(
@@ -33,12 +40,14 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
-    """A few steps of both trainings: the autoencoder, the pipeline, and their folder."""
+    """A few steps of all trainings: the autoencoder, the pipeline, and their folder."""
     folder = tmp_path_factory.mktemp("runs")
     settings = AutoencoderSettings(steps=25, encoder_steps=12, batch=1)
     coder = train_autoencoder(CONFIG, data, data, folder / "autoencoder.pt", settings)
     settings = DiffusionSettings(steps=25, batch=2)
     pipeline = train_diffusion(CONFIG, coder, data, data, folder / "diffusion.pt", settings)
+    settings = RefinementSettings(steps=25, samples=2, batch=2)
+    train_refinement(coder, pipeline, data, data, folder / "refinement.pt", settings)
     return coder, pipeline, folder
 
 
@@ -104,6 +113,36 @@ def test_the_pipeline_decodes_as_the_autoencoder_does():
         expected = model.decode(model.round(latent))
         actual = pipeline.decoder(latent / scale[:, None, None, None])
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_refinement_goes_on_from_its_checkpoint_to_the_same_decoder(data, runs):
+    coder, pipeline, folder = runs
+    before = {name: value.clone() for name, value in pipeline.decoder.state_dict().items()}
+    unrefined = torch.load(folder / "autoencoder.pt", weights_only=True)["parts"]["model"]
+    trained_on = coder.model.decoder.last.weight
+    assert not torch.equal(unrefined["decoder.last.weight"], trained_on)
+    coder.model.load_state_dict(unrefined)
+    settings = RefinementSettings(steps=25, samples=2, batch=2)
+    train_refinement(coder, pipeline, data, data, folder / "refinement.pt", settings)
+    after = pipeline.decoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_latents_count_as_they_show(data, runs):
+    coder, _, _ = runs
+    with torch.no_grad():
+        latents = coder.encode(fields_of(data, np.arange(3)))
+    weights = loss_weights(coder, latents)
+    assert weights.shape == latents.shape[1:]
+    assert 1.0 == pytest.approx(float(weights.mean()), rel=1e-4)
+    assert 0.2 <= float(weights.min()) < 1 < float(weights.max())
+
+
+def test_half_of_the_timesteps_are_those_that_the_pipeline_takes():
+    drawn = draw_timesteps(64, torch.Generator().manual_seed(0))
+    assert {999, 749, 500, 250} == set(drawn[1::2].tolist())
+    assert 0 <= int(drawn.min()) <= int(drawn.max()) < 1000
+    assert len(set(drawn[::2].tolist())) > 16
 
 
 def test_the_same_seed_begins_with_the_same_weights():
