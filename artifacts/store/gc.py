@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def collect(store: Store, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
     """Remove blobs that no version, tag or running push needs.
 
     Args:
-        grace: seconds for which anything is kept whatever points to it.
+        grace: seconds for which anything is kept whatever points to it; less than 0 for none, also
+            where the store's clock is ahead.
         dry_run: only tell.
 
     Raises:
@@ -78,7 +80,7 @@ def collect(store: Store, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
             case.
     """
     # Nothing is younger than a limit that compares with nothing: all would be old.
-    if not grace >= 0:
+    if math.isnan(grace):
         raise UsageError(f"the grace is a number of seconds, not {grace}")
     lease = Lease(store)
     try:

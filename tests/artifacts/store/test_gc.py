@@ -95,11 +95,10 @@ def test_nothing_is_removed_if_something_points_nowhere(
     assert store.head(GC_KEY) is None
 
 
-@pytest.mark.parametrize("grace", [-1.0, float("nan")])
-def test_a_grace_that_no_blob_is_younger_than_is_refused(store: Store, grace: float) -> None:
+def test_a_grace_that_is_no_number_is_refused(store: Store) -> None:
     store.put_if_absent(RUBBISH, b"")
     with pytest.raises(UsageError, match="the grace is a number of seconds"):
-        collect(store, grace=grace)
+        collect(store, grace=float("nan"))
     assert RUBBISH in keys_of(store)
 
 
