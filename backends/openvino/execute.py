@@ -134,7 +134,7 @@ class OpenvinoBoundCall:
     def _bind(self, kind: str, port: _Port, array: Array, declared: tuple[str, TensorSpec]) -> None:
         name, spec = declared
         # OpenVINO would take some other dtypes, and convert them without a word.
-        if array.shape != spec.shape or array.dtype.name != spec.dtype:
+        if array.shape != spec.shape or array.dtype != spec.dtype:
             self._fault = f"{kind} {name!r} is {spec}, not {array.dtype.name}{list(array.shape)}"
             return
         port.set(array)

@@ -20,7 +20,7 @@ import numpy as np
 
 from partitioner.errors import BundleError, InputError
 from partitioner.plan import Draw, DrawGroup, Plan
-from partitioner.runtime.random import TorchGenerator
+from partitioner.runtime.random import TorchGenerator, fills_blocks
 from partitioner.specs import InputSpec, Noise, TensorSpec
 
 __all__ = ["Drawing", "draw_noise", "draw_rows"]
@@ -216,6 +216,12 @@ def _draw_group(
             # Rows that no repetition fills are never uninitialised memory.
             make = np.empty if shape[0] == group.repeat else np.zeros
             drawn[draw.value] = make(shape, spec.dtype)
+    if len(wanted) == 1 and _drawn_at_once(wanted[0][0], wanted[0][2]):
+        ((draw, spec, shape),) = wanted
+        drawn[draw.value][: group.repeat] = streams.draw(
+            draw.stream, draw.distribution, draw.args, (group.repeat, *shape[1:]), spec.dtype
+        )
+        return
     for row in range(group.repeat):
         for draw, spec, shape in wanted:
             if draw.row:
@@ -227,6 +233,11 @@ def _draw_group(
                 drawn[draw.value] = streams.draw(
                     draw.stream, draw.distribution, draw.args, shape, spec.dtype
                 )
+
+
+def _drawn_at_once(draw: Draw, shape: tuple[int, ...]) -> bool:
+    """Whether all rows can be drawn together, which takes a third of the time for small ones."""
+    return draw.row and draw.distribution == "normal" and fills_blocks(shape[1:])
 
 
 def _checked(name: str, array: Array, spec: TensorSpec) -> Array:

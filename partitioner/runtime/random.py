@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from partitioner.runtime.boxmuller import fused_multiply_add, normal_pairs
 
-__all__ = ["TorchGenerator"]
+__all__ = ["TorchGenerator", "fills_blocks"]
 
 Array = npt.NDArray[Any]
 
@@ -48,9 +48,7 @@ class TorchGenerator:
     def __init__(self, seed: int) -> None:
         if not -(2**63) <= seed < 2**64:
             raise ValueError(f"a seed is a 64-bit integer, not {seed}")
-        state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
-        self._bits = np.random.MT19937()
-        self._bits.state = {"bit_generator": "MT19937", "state": state["state"]}
+        self._twister = np.random.RandomState(seed & 0xFFFFFFFF)
         self._cached: float | None = None
 
     def normal(
@@ -118,7 +116,8 @@ class TorchGenerator:
     def _words(self, count: int) -> Array:
         if count == 0:
             return np.zeros(0, np.uint32)
-        return self._bits.random_raw(count).astype(np.uint32)
+        # Of the full range, integers are the twister's words as they are.
+        return self._twister.randint(0, 2**32, count, np.uint32)
 
     def _unit(self, count: int) -> npt.NDArray[np.float32]:
         return (self._words(count) & np.uint32(2**24 - 1)).astype(np.float32) * np.float32(2.0**-24)
@@ -162,6 +161,15 @@ class TorchGenerator:
         pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         unit[:whole] = (pairs * std + mean).reshape(-1)
         return unit
+
+
+def fills_blocks(shape: tuple[int, ...]) -> bool:
+    """Whether normal tensors of a shape, drawn in turn, are the rows of one drawn at once.
+
+    They are where whole blocks of numbers fill each.
+    """
+    size = math.prod(shape)
+    return size >= _BLOCK and size % _BLOCK == 0
 
 
 def _floating(dtype: str) -> Any:

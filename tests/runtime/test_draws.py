@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from partitioner.errors import BundleError, InputError
 from partitioner.plan import Draw, DrawGroup, Plan
@@ -98,6 +100,29 @@ def test_groups_interleave_as_loops_do() -> None:
 
     check({"a": [[0, 1], [3, 4], [6, 7]], "b": [2, 5, 8], "c": [9, 10]}, draw_noise(made, 0, {}))
     assert "float16" == draw_noise(made, 0, {})["b"].dtype.name
+
+
+@given(
+    shape=st.lists(st.integers(0, 6), max_size=3),
+    repeat=st.integers(1, 4),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_that_are_drawn_at_once_are_those_drawn_in_turn(
+    shape: list[int], repeat: int, dtype: str
+) -> None:
+    sizes = (repeat + 1, *shape, 4)
+    made = source(
+        {"a": f"{dtype}{list(sizes)}", "b": "float32[3]"},
+        [DrawGroup(repeat, (normal("a", row=True),)), DrawGroup(1, (normal("b"),))],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "TorchGenerator", TorchGenerator)
+        drawn = draw_noise(made, 3, {})
+    generator = TorchGenerator(3)
+    rows = [generator.normal(sizes[1:], dtype) for _ in range(repeat)]
+    last = np.zeros_like(rows[0])
+    check({"a": np.stack([*rows, last]), "b": generator.normal((3,))}, drawn)
 
 
 def test_every_stream_starts_from_the_seed() -> None:
