@@ -15,6 +15,7 @@ from partitioner.errors import InputError
 from partitioner.runtime.events import Callback, Observer
 from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_names, merged
+from partitioner.runtime.lazy import Shelf
 from partitioner.runtime.probes import Source, serving
 from partitioner.runtime.queueing import (
     DEFAULT_QUEUE,
@@ -102,7 +103,8 @@ class BatchedPipeline(Submitting):
             self._close_buckets()
             raise
         built = self.batch_sizes[0] == 1 and first.manifest.options.get("step_batching") is True
-        self._steps = built and not first.takes_turns
+        self._shelf = first.shelf
+        self._steps = built and self._shelf is None
         if self._steps:
             queue = replace(queue, max_wait=0.0)  # who comes later joins at the next step
         super().__init__(
@@ -156,6 +158,11 @@ class BatchedPipeline(Submitting):
             return self._ask(
                 given, seed=seed, callback=callback, noise=noise, observe=observe, **inputs
             )
+
+    @property
+    def shelf(self) -> Shelf | None:
+        """Where not all segments are in memory at once: what holds those of all buckets."""
+        return self._shelf
 
     def _ask(
         self,

@@ -30,7 +30,7 @@ from partitioner.backends.execution import (
     call_once,
 )
 from partitioner.backends.weighing import NOTHING, WeightUse, held_weights
-from partitioner.errors import InsufficientMemoryError
+from partitioner.errors import InsufficientMemoryError, UsageError
 from partitioner.plan import SegmentInfo
 from partitioner.runtime.amounts import amount
 from partitioner.runtime.arena import Array
@@ -54,6 +54,7 @@ class Shelf:
         self.lock = threading.RLock()
         self._turn = threading.RLock()
         self._depth = 0
+        self._serving: int | None = None
         #: Loaded ones; those that were used longest ago come first.
         self._loaded: dict[LazySegment, None] = {}
 
@@ -62,12 +63,27 @@ class Shelf:
         """A request, while which no other one runs; but for those made from within."""
         with self._turn:
             self._depth += 1
+            self._serving = threading.get_ident()
             try:
                 yield
             finally:
                 self._depth -= 1
                 if not self._depth:
+                    self._serving = None
                     self._release()
+
+    def check_outside(self) -> None:
+        """Refuse that a request lets another one wait for its turn, and then waits for that.
+
+        Raises:
+            UsageError: the calling thread has its turn.
+        """
+        if self._serving == threading.get_ident():
+            raise UsageError(
+                "a request is submitted from within a call, but not all segments are in memory at "
+                "once and requests take turns: it would wait for the call, which may wait for it",
+                advice="submit it when the call is over, or allow more by max_memory",
+            )
 
     def make_room(self, segment: LazySegment) -> None:
         """Close what is not used until a segment fits, which the caller then loads.

@@ -184,9 +184,9 @@ class Pipeline(Submitting):
             )
 
     @property
-    def takes_turns(self) -> bool:
-        """Whether one request runs at a time, since not all segments are in memory at once."""
-        return self._shelf is not None
+    def shelf(self) -> Shelf | None:
+        """Where not all segments are in memory at once: what holds them, one request at a time."""
+        return self._shelf
 
     def options_of(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The options of the variant that a call with ``given`` runs, and what else is given.

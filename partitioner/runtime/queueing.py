@@ -38,10 +38,10 @@ class QueueOptions:
     max_wait: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UsageError(f"workers must be at least 1, not {self.workers}")
-        if self.limit < 1:
-            raise UsageError(f"the limit of a queue must be at least 1, not {self.limit}")
+        counts: dict[str, object] = {"workers": self.workers, "the limit of a queue": self.limit}
+        for name, count in counts.items():
+            if not isinstance(count, int) or count < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, not {count}")
         if not 0 <= self.max_wait < float("inf"):
             raise UsageError(f"max_wait is a number of seconds, not {self.max_wait}")
 
@@ -236,7 +236,12 @@ class RequestQueue:
                     waiting.item.request.set_exception(waiting.item.request.overdue())
 
     def _wait_until(self, when: float | None) -> None:
-        self._changed.wait(None if when is None else max(0.0, when - time.monotonic()))
+        if when is None:
+            self._changed.wait()
+        else:
+            # Beyond what a lock can wait for, whoever waits looks again.
+            seconds = max(0.0, when - time.monotonic())
+            self._changed.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def _forget(self, held: weakref.ref[Waiting[Job]], _: Future[Outputs]) -> None:
         """Free the place of a request that was answered while it waits: it was cancelled."""

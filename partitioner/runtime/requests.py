@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
-from partitioner.errors import DeadlineError
+from partitioner.errors import DeadlineError, UsageError
 from partitioner.runtime.events import Callback, StepEvent
 from partitioner.runtime.probes import Follower
 
@@ -23,7 +24,11 @@ class Request(Future[Outputs]):
     """What ``submit`` gives: the outputs when they are there.
 
     Args:
-        timeout: seconds from now in which the request must be done; None for any time.
+        timeout: seconds from now in which the request must be done; None or infinity for any
+            time.
+
+    Raises:
+        UsageError: the timeout is no number.
 
     Attributes:
         deadline: on the clock of ``time.monotonic``; None where there is none.
@@ -32,8 +37,14 @@ class Request(Future[Outputs]):
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__()
+        limit = math.inf if timeout is None else timeout
+        if math.isnan(limit):
+            raise UsageError(
+                "a timeout of nan, which no time is over or within",
+                advice="give seconds, or None for any time",
+            )
         self.submitted = time.monotonic()
-        self.deadline = None if timeout is None else self.submitted + timeout
+        self.deadline = None if limit == math.inf else self.submitted + limit
         self.follower: Follower | None = None
         self._abandoned = False
         #: Its outputs are on their way to whoever waits: it is too late to give it up.

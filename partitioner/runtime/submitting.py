@@ -9,6 +9,7 @@ from typing import Any
 from partitioner.errors import PartitionerError
 from partitioner.runtime import probes
 from partitioner.runtime.events import Callback
+from partitioner.runtime.lazy import Shelf
 from partitioner.runtime.queueing import Job, QueueOptions, RequestQueue, Share, Together
 from partitioner.runtime.recorder import Recorder
 from partitioner.runtime.requests import Outputs, Request
@@ -38,6 +39,11 @@ class Submitting(ABC):
         self._queue = RequestQueue(source.name, queue, rows=rows, together=together)
         self._recorder = Recorder()
         self.source = source
+
+    @property
+    @abstractmethod
+    def shelf(self) -> Shelf | None:
+        """What keeps to ``max_memory`` while requests take turns; None where they need not."""
 
     @abstractmethod
     def _ask(self, given: Mapping[str, Any] | None = None, /, **arguments: Any) -> Outputs:
@@ -80,8 +86,11 @@ class Submitting(ABC):
 
         Raises:
             OverloadedError: too many requests wait already.
-            UsageError: the pipeline is closed.
+            UsageError: the pipeline is closed, the timeout is no number, or requests take turns
+                and this one is made from within a call.
         """
+        if self.shelf is not None:
+            self.shelf.check_outside()
         request = Request(timeout)
         request.follower = probes.follow(self.source)
         try:

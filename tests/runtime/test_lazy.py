@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from partitioner.artifacts.bundle import Bundle
-from partitioner.errors import BundleError, InsufficientMemoryError
+from partitioner.errors import BundleError, InsufficientMemoryError, UsageError
 from partitioner.runtime import Pipeline, load
 from tests.runtime.stacks import NAMES, TRIPS, WEIGHT, expected, given, make_stack
 
@@ -72,6 +72,23 @@ def test_a_call_from_within_a_call_is_refused_and_does_not_wait_for_itself(path:
     with tight(path) as pipe:
         out = pipe(x=given(), callback=nested)
         np.testing.assert_allclose(expected(given()), out["y"], rtol=1e-4)
+
+
+def test_a_request_submitted_within_a_call_is_refused_where_it_would_wait_for_it(
+    path: Path,
+) -> None:
+    def nested(event: Any) -> None:
+        with pytest.raises(UsageError, match="from within a call"):
+            pipe.submit(x=given())
+
+    with tight(path) as pipe:
+        for request in (pipe.submit(x=given(), callback=nested), pipe.submit(x=given())):
+            np.testing.assert_allclose(expected(given()), request.result(60)["y"], rtol=1e-4)
+        pipe(x=given(), callback=nested)
+    with load(path, lazy=True) as pipe:
+        inner: list[Any] = []
+        pipe(x=given(), callback=lambda event: inner.append(pipe.submit(x=given())))
+        assert TRIPS == len([one.result(60) for one in inner])
 
 
 def test_a_failed_request_leaves_its_places(path: Path) -> None:

@@ -87,7 +87,18 @@ def test_a_closed_queue_takes_no_more() -> None:
         put(queue, lambda _: {})
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"limit": 0}, {"max_wait": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"workers": 0},
+        {"workers": 1.5},
+        {"limit": 0},
+        {"limit": float("nan")},
+        {"max_wait": -1.0},
+        {"max_wait": float("inf")},
+        {"max_wait": float("nan")},
+    ],
+)
 def test_options_that_cannot_be_meant(bad: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         QueueOptions(**bad)
@@ -104,6 +115,20 @@ def test_a_deadline_ends_the_waiting_though_all_workers_are_busy() -> None:
     in_its_place = put(queue, lambda _: {"y": 1}, timeout=60)
     held.go.set()
     assert {"y": 1} == in_its_place.result(30)
+    queue.close()
+
+
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_a_deadline_beyond_what_a_lock_waits_for(timeout: float) -> None:
+    queue, held = RequestQueue("pipe", QueueOptions()), Held()
+    put(queue, held)
+    assert held.begun.wait(30)
+    patient = put(queue, lambda _: {"y": 1}, timeout=timeout)
+    late = put(queue, lambda _: {}, timeout=0.01)
+    with pytest.raises(DeadlineError):
+        late.result(30)
+    held.go.set()
+    assert {"y": 1} == patient.result(30)
     queue.close()
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from partitioner.errors import DeadlineError
+from partitioner.errors import DeadlineError, UsageError
 from partitioner.runtime.events import StepEvent
 from partitioner.runtime.requests import Outputs, Request
 
@@ -47,6 +47,12 @@ def test_a_deadline_is_checked_between_steps() -> None:
     request = Request(timeout=0.0)
     with pytest.raises(DeadlineError, match="within 0 s"):
         request.callback(None)(StepEvent("loop", 0, 2))
+
+
+def test_a_timeout_is_a_number() -> None:
+    assert (None, None) == (Request().deadline, Request(float("inf")).deadline)
+    with pytest.raises(UsageError, match="timeout of nan"):
+        Request(float("nan"))
 
 
 def test_a_callback_of_the_caller_is_called_too() -> None:
