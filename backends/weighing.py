@@ -7,12 +7,25 @@ part a library packs for its kernels is its own affair.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable, Executor
 
-__all__ = ["NOTHING", "Weighed", "Weighing", "WeightUse", "expected_weights", "held_weights"]
+__all__ = [
+    "NOTHING",
+    "Place",
+    "Weighed",
+    "Weighing",
+    "WeightUse",
+    "bytes_of",
+    "expected_weights",
+    "held_weights",
+]
+
+#: Numbers in a bundle's file: the file's name, where they begin, how many bytes they are.
+Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -20,13 +33,19 @@ class WeightUse:
     """Bytes of a segment's weights in memory.
 
     Args:
-        mapped: read in place from the bundle's files, by all processes that have them open.
+        places: what is read in place from the bundle's files, by all processes that have them
+            open, and perhaps by other segments.
         packed: in copies that the backend has made, which are this process's own. An estimate from
             above: the bytes of all weights that the graph refers to.
     """
 
-    mapped: int
+    places: frozenset[Place]
     packed: int
+
+    @property
+    def mapped(self) -> int:
+        """Bytes that are read in place."""
+        return bytes_of(self.places)
 
     @property
     def total(self) -> int:
@@ -34,7 +53,12 @@ class WeightUse:
 
 
 #: Of a segment without weights.
-NOTHING = WeightUse(0, 0)
+NOTHING = WeightUse(frozenset(), 0)
+
+
+def bytes_of(places: Iterable[Place]) -> int:
+    """Bytes of distinct places."""
+    return sum(nbytes for _, _, nbytes in set(places))
 
 
 @runtime_checkable
@@ -62,25 +86,29 @@ class Weighed(Protocol):
 
 
 def expected_weights(
-    executor: Executor, artifact: ArtifactFiles, device: DeviceOptions, nbytes: int
+    executor: Executor, artifact: ArtifactFiles, device: DeviceOptions, blobs: Mapping[str, int]
 ) -> WeightUse:
     """What loading a segment will take.
 
     Args:
-        nbytes: of the segment's blobs, in case that the executor does not know.
+        blobs: the segment's, file name -> bytes, in case that the executor does not know.
 
     Raises:
         BundleError: the graph is malformed.
     """
     if isinstance(executor, Weighing):
         return executor.weigh(artifact, device)
-    return WeightUse(nbytes, 0)
+    return _mapped(blobs)
 
 
-def held_weights(executable: Executable, nbytes: int) -> WeightUse:
+def held_weights(executable: Executable, blobs: Mapping[str, int]) -> WeightUse:
     """What the weights of a loaded segment take.
 
     Args:
-        nbytes: of the segment's blobs, in case that the executable does not know.
+        blobs: the segment's, file name -> bytes, in case that the executable does not know.
     """
-    return executable.weights if isinstance(executable, Weighed) else WeightUse(nbytes, 0)
+    return executable.weights if isinstance(executable, Weighed) else _mapped(blobs)
+
+
+def _mapped(blobs: Mapping[str, int]) -> WeightUse:
+    return WeightUse(frozenset((name, 0, size) for name, size in blobs.items()), 0)

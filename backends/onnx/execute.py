@@ -37,10 +37,10 @@ from partitioner.backends.execution import (
     call_once,
     place_of,
 )
-from partitioner.backends.onnx.external import check_external, external_bytes
+from partitioner.backends.onnx.external import check_external, external_places
 from partitioner.backends.onnx.kept import GRAPH, KeptGraphs, key_of, save_into
 from partitioner.backends.onnx.pool import apply_pool
-from partitioner.backends.weighing import NOTHING, WeightUse
+from partitioner.backends.weighing import NOTHING, Place, WeightUse, bytes_of
 from partitioner.errors import BackendError, BundleError, IncompatibleBundleError
 from partitioner.plan import SegmentInfo
 from partitioner.specs import TensorSpec
@@ -115,13 +115,13 @@ class OnnxExecutor:
         # The bytes that are checked are the bytes that are loaded.
         model = artifact.graph.read_bytes()
         sizes = {path.name: path.stat().st_size for path in artifact.weights}
-        nbytes = check_external(model, sizes, where)
-        weights = _weights(nbytes, device)
+        places = check_external(model, sizes, where)
+        weights = _weights(places, device)
         ort = importlib.import_module("onnxruntime")
         session = None
         if device.memory == "shared" and device.cache:
-            session = _shared_session(ort, model, artifact, device, nbytes)
-            weights = weights if session is not None else WeightUse(0, nbytes)
+            session = _shared_session(ort, model, artifact, device, bytes_of(places))
+            weights = weights if session is not None else _copied(places)
         if session is None:
             options = _session_options(ort, artifact, device, where)
             session = _make_session(ort, model, options, artifact.info)
@@ -134,14 +134,18 @@ class OnnxExecutor:
         if artifact.graph is None:
             raise BundleError("an ONNX artifact without a graph", where=place_of(artifact.info))
         return _weights(
-            external_bytes(artifact.graph.read_bytes(), place_of(artifact.info)), device
+            external_places(artifact.graph.read_bytes(), place_of(artifact.info)), device
         )
 
 
-def _weights(nbytes: int, device: DeviceOptions) -> WeightUse:
-    # A session lets go of the mapping of what it has packed.
+def _weights(places: frozenset[Place], device: DeviceOptions) -> WeightUse:
     kept = device.memory == "shared" and device.cache
-    return WeightUse(nbytes, 0) if device.memory == "low" or kept else WeightUse(0, nbytes)
+    return WeightUse(places, 0) if device.memory == "low" or kept else _copied(places)
+
+
+def _copied(places: frozenset[Place]) -> WeightUse:
+    # A session lets go of the mapping of what it has packed.
+    return WeightUse(frozenset(), bytes_of(places))
 
 
 class OnnxExecutable(OfSegment):

@@ -15,9 +15,10 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from partitioner.backends.weighing import Place
 from partitioner.errors import BundleError
 
-__all__ = ["ExternalTensor", "check_external", "external_bytes", "external_tensors"]
+__all__ = ["ExternalTensor", "check_external", "external_places", "external_tensors"]
 
 #: ONNX nests graphs in attributes; real models stay below ten levels.
 _MAX_DEPTH = 64
@@ -34,7 +35,7 @@ class ExternalTensor:
     nbytes: int
 
 
-def check_external(model: bytes, weights: Mapping[str, int], where: str) -> int:
+def check_external(model: bytes, weights: Mapping[str, int], where: str) -> frozenset[Place]:
     """Check that a model reads nothing but the declared blobs.
 
     Args:
@@ -43,7 +44,7 @@ def check_external(model: bytes, weights: Mapping[str, int], where: str) -> int:
         where: what the message calls the model.
 
     Returns:
-        bytes of all numbers that it reads; what several tensors share is counted once.
+        the places of all numbers that it reads; what several tensors share is there once.
 
     Raises:
         BundleError: a tensor reads another file or beyond a blob's end, or the protobuf is
@@ -53,22 +54,21 @@ def check_external(model: bytes, weights: Mapping[str, int], where: str) -> int:
         tensors = tuple(external_tensors(model))
         for tensor in tensors:
             _check_tensor(tensor, weights)
-        return _distinct(tensors)
+        return _places(tensors)
 
 
-def external_bytes(model: bytes, where: str) -> int:
-    """Bytes of all numbers that a model reads from files, which are not looked at.
+def external_places(model: bytes, where: str) -> frozenset[Place]:
+    """The places of all numbers that a model reads from files, which are not looked at.
 
     Raises:
         BundleError: the protobuf is malformed.
     """
     with _trusting(where):
-        return _distinct(external_tensors(model))
+        return _places(external_tensors(model))
 
 
-def _distinct(tensors: Iterable[ExternalTensor]) -> int:
-    places = {(tensor.location, tensor.offset, tensor.nbytes) for tensor in tensors}
-    return sum(nbytes for _, _, nbytes in places)
+def _places(tensors: Iterable[ExternalTensor]) -> frozenset[Place]:
+    return frozenset((tensor.location, tensor.offset, tensor.nbytes) for tensor in tensors)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class OpenvinoExecutor:
         """Copies of all weights, in either mode."""
         if artifact.graph is None:
             raise BundleError("an OpenVINO artifact without a graph", where=place_of(artifact.info))
-        return WeightUse(0, constant_bytes(artifact.graph.read_bytes()))
+        return WeightUse(frozenset(), constant_bytes(artifact.graph.read_bytes()))
 
 
 class OpenvinoExecutable(OfSegment):

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from partitioner.backends.execution import DeviceOptions
-from partitioner.backends.weighing import WeightUse
+from partitioner.backends.weighing import Place, WeightUse, bytes_of
 from partitioner.buffers import plan_buffers
 from partitioner.errors import InsufficientMemoryError
 from partitioner.plan import Call, Plan, Step, rescheduled
 from partitioner.runtime.amounts import amount
 from partitioner.runtime.lazy import Shelf
-from partitioner.runtime.loading import SegmentLoader
+from partitioner.runtime.loading import SegmentLoader, constant_places
 
 if TYPE_CHECKING:
     from partitioner.artifacts.bundle import Bundle
@@ -26,20 +26,27 @@ class Need:
     """Bytes that serving a bundle takes, as far as is known before; backends take more.
 
     Args:
-        weights: of all segments, those that share an executable once.
-        least: the most of them that one request uses at a time.
-        fixed: of constants and tables.
-        arena: of one request.
+        mapped: weights of all segments that are read in place.
+        packed: bytes of copies of weights, those that share an executable once.
+        least: the most bytes of weights that one request uses at a time.
+        constants: constants and tables, which are read in place.
+        arena: bytes of one request.
     """
 
-    weights: int
+    mapped: frozenset[Place]
+    packed: int
     least: int
-    fixed: int
+    constants: frozenset[Place]
     arena: int
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of constants and tables."""
+        return bytes_of(self.constants)
 
     def whole(self, workers: int) -> int:
         """All segments loaded, and as many requests under way."""
-        return self.weights + self.fixed + workers * self.arena
+        return bytes_of(self.mapped | self.constants) + self.packed + workers * self.arena
 
     @property
     def smallest(self) -> int:
@@ -47,11 +54,12 @@ class Need:
         return self.least + self.fixed + self.arena
 
     def __add__(self, other: Need) -> Need:
-        """Of two buckets. Mapped weights that they share are counted twice."""
+        """Of two buckets, which may read the same in place."""
         return Need(
-            self.weights + other.weights,
+            self.mapped | other.mapped,
+            self.packed + other.packed,
             max(self.least, other.least),
-            self.fixed + other.fixed,
+            self.constants | other.constants,
             self.arena + other.arena,
         )
 
@@ -128,11 +136,11 @@ def need_of(bundle: Bundle, device: DeviceOptions) -> Need:
         sum(weights[one].total for one in {shared[name] for name in _segments([step])})
         for step in manifest.plan.steps
     )
-    refs = (manifest.constants, *(variant.constants for variant in manifest.variants))
     return Need(
-        sum(use.total for use in weights.values()),
+        frozenset[Place]().union(*(use.places for use in weights.values())),
+        sum(use.packed for use in weights.values()),
         max(at_once, default=0),
-        sum({(r.blob, r.offset): r.nbytes for own in refs for r in own.values()}.values()),
+        constant_places(manifest),
         max(plan_buffers(plan).arena for plan in _plans(bundle)),
     )
 

@@ -40,7 +40,7 @@ from partitioner.runtime.scheduling.sharing import (
 from partitioner.runtime.scheduling.stepping import Bodies, drive
 from partitioner.runtime.seeds import Seeds, seeds_of
 from partitioner.runtime.sized import SizedBucket
-from partitioner.runtime.stats import MemoryStats, Stats, resident
+from partitioner.runtime.stats import Stats, memory_stats
 from partitioner.runtime.submitting import Submitting
 from partitioner.specs import TensorSpec
 
@@ -201,22 +201,14 @@ class BatchedPipeline(Submitting):
     def stats(self) -> Stats:
         """As of :class:`Pipeline`, with the segments of all buckets that have been loaded.
 
-        Weights that buckets share are counted for each of them.
+        What buckets read in place is counted once, what backends have copied for each of them.
         """
         loaded = [bucket for _, bucket in sorted(self._buckets.copy().items())]
         # A range that served fewer than its most rows has its weights in none of these.
         wholes = [own.whole for own in self._owners if own.whole and own.whole not in loaded]
-        parts = [bucket.stats() for bucket in (*loaded, *wholes)]
-        packed: dict[str, int] = {}
-        for backend, nbytes in (pair for part in parts for pair in part.memory.packed.items()):
-            packed[backend] = packed.get(backend, 0) + nbytes
-        memory = MemoryStats(
-            sum(part.memory.mapped for part in parts),
-            packed,
-            sum(part.memory.arenas for part in parts),
-            resident(),
-        )
-        segments = tuple(segment for part in parts for segment in part.segments)
+        buckets = [*loaded, *wholes]
+        segments = tuple(segment for bucket in buckets for segment in bucket.stats().segments)
+        memory = memory_stats([bucket.held() for bucket in buckets])
         return Stats(self._recorder.stats(), segments, memory)
 
     def close(self) -> None:

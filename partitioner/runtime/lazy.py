@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -128,7 +128,7 @@ class LazySegment(OfSegment):
     Args:
         info: of the segment, the first of those that share it.
         load: loads it; called at the first use, and after it was closed.
-        nbytes: of the segment's blobs.
+        blobs: the segment's, file name -> bytes.
         shelf: what limits how many are loaded; None for no limit.
         expected: what its weights will take; counts on a shelf.
 
@@ -140,7 +140,7 @@ class LazySegment(OfSegment):
         self,
         info: SegmentInfo,
         load: Callable[[], Executable],
-        nbytes: int,
+        blobs: Mapping[str, int],
         shelf: Shelf | None = None,
         expected: WeightUse = NOTHING,
     ) -> None:
@@ -148,7 +148,7 @@ class LazySegment(OfSegment):
         self.expected = expected
         self.used: set[int] = set()
         self._load = load
-        self._nbytes = nbytes
+        self._blobs = blobs
         self._shelf = shelf
         self._lock = threading.RLock() if shelf is None else shelf.lock
         self._executable: Executable | None = None
@@ -163,7 +163,7 @@ class LazySegment(OfSegment):
     def weights(self) -> WeightUse:
         """What its weights take now: nothing before it is loaded."""
         executable = self._executable
-        return NOTHING if executable is None else held_weights(executable, self._nbytes)
+        return NOTHING if executable is None else held_weights(executable, self._blobs)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """As of the segment; loads it if need be.
@@ -271,7 +271,7 @@ def lazy_segments(
         segment = LazySegment(
             bundle.manifest.plan.segments[first],
             partial(loader.load, first),
-            loader.blob_bytes(first),
+            loader.weight_blobs(first),
             shelf,
             NOTHING if shelf is None else loader.weigh(first),
         )

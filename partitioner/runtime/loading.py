@@ -22,13 +22,14 @@ from partitioner.artifacts.digest import hex_of
 from partitioner.backends import find_backend
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executable
 from partitioner.backends.mapped import file_mappings, give_back_pages
-from partitioner.backends.weighing import WeightUse, expected_weights
+from partitioner.backends.weighing import Place, WeightUse, expected_weights
 from partitioner.runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from partitioner.artifacts.bundle import Bundle, Verify
+    from partitioner.artifacts.manifest import Manifest
 
-__all__ = ["SegmentLoader", "close_segments", "load_segments"]
+__all__ = ["SegmentLoader", "close_segments", "constant_places", "load_segments", "weight_blobs"]
 
 _copying = threading.Lock()
 
@@ -93,12 +94,11 @@ class SegmentLoader:
         weights = tuple(bundle.blobs_dir / hex_of(digest) for digest in artifact.weights)
         files = self._files(name, bundle.verify, weights)
         executor = self._executors[artifact.backend]
-        return expected_weights(executor, files, device or self.device, self.blob_bytes(name))
+        return expected_weights(executor, files, device or self.device, self.weight_blobs(name))
 
-    def blob_bytes(self, name: str) -> int:
-        """Bytes of the blobs that a segment reads weights from."""
-        manifest = self._bundle.manifest
-        return sum(manifest.blob(digest).size for digest in self._artifacts[name].weights)
+    def weight_blobs(self, name: str) -> dict[str, int]:
+        """The blobs that a segment reads weights from: file name -> bytes."""
+        return weight_blobs(self._bundle.manifest, name)
 
     def arrive(self, name: str) -> None:
         """Wait for a segment's blobs, where they are fetched when they are needed."""
@@ -137,6 +137,20 @@ class SegmentLoader:
         segments = self._bundle.manifest.plan.segments
         own = [one for one in segments if self._artifacts[one].backend == backend]
         return own.index(name)
+
+
+def weight_blobs(manifest: Manifest, name: str) -> dict[str, int]:
+    """The blobs that a segment reads weights from: file name -> bytes."""
+    digests = manifest.artifacts[name].weights
+    return {hex_of(digest): manifest.blob(digest).size for digest in digests}
+
+
+def constant_places(manifest: Manifest) -> frozenset[Place]:
+    """Where the constants and tables of all schedules are read in place."""
+    refs = (manifest.constants, *(variant.constants for variant in manifest.variants))
+    return frozenset(
+        (hex_of(ref.blob), ref.offset, ref.nbytes) for own in refs for ref in own.values()
+    )
 
 
 def load_segments(bundle: Bundle, device: DeviceOptions) -> dict[str, Executable]:

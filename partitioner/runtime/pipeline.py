@@ -26,7 +26,7 @@ from partitioner.runtime.scheduling.lanes import SteppedRun
 from partitioner.runtime.scheduling.stepping import Body, body_of
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
 from partitioner.runtime.sized import bundle_at, constants_at, executables_at
-from partitioner.runtime.stats import Stats, memory_stats, segment_stats
+from partitioner.runtime.stats import Held, Stats, memory_stats, segment_stats
 from partitioner.runtime.submitting import Submitting
 from partitioner.runtime.tallies import Tallies
 from partitioner.runtime.variants import Schedule, Schedules
@@ -180,8 +180,17 @@ class Pipeline(Submitting):
             return Stats(
                 self._recorder.stats(),
                 segment_stats(self.manifest, self._executables, self._tallies),
-                memory_stats(self.manifest, self._executables, self._schedules.arenas.taken),
+                memory_stats([self.held()]),
             )
+
+    def held(self) -> Held:
+        """What it has in memory.
+
+        Raises:
+            UsageError: the pipeline is closed.
+        """
+        with self._gate.request():
+            return Held(self.manifest, dict(self._executables), self._schedules.arenas.taken)
 
     @property
     def shelf(self) -> Shelf | None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partitioner.backends.execution import Executable
-from partitioner.backends.weighing import WeightUse, held_weights
+from partitioner.backends.weighing import Place, WeightUse, bytes_of, held_weights
 from partitioner.runtime.lazy import LazySegment
+from partitioner.runtime.loading import constant_places, weight_blobs
 from partitioner.runtime.recorder import RequestStats
 from partitioner.runtime.tallies import Tallies
 
 if TYPE_CHECKING:
     from partitioner.artifacts.manifest import Manifest
 
-__all__ = ["MemoryStats", "SegmentStats", "Stats", "memory_stats", "resident", "segment_stats"]
+__all__ = [
+    "Held",
+    "MemoryStats",
+    "SegmentStats",
+    "Stats",
+    "memory_stats",
+    "resident",
+    "segment_stats",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,20 @@ class MemoryStats:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a loaded bundle, or a bucket of one, has in memory.
+
+    Args:
+        executables: by segment.
+        arenas: bytes of those that there are.
+    """
+
+    manifest: Manifest
+    executables: Mapping[str, Executable]
+    arenas: int
+
+
+@dataclass(frozen=True)
 class Stats:
     """What ``pipe.stats()`` gives: the figures at one moment.
 
@@ -93,7 +116,7 @@ def segment_stats(
     found: list[SegmentStats] = []
     for name in manifest.plan.segments:
         executable = executables[name]
-        tally, weights = tallies.of(name), _held(manifest, name, executable)
+        tally, weights = tallies.of(name), _weights_of(manifest, name, executable)
         found.append(
             SegmentStats(
                 name,
@@ -109,26 +132,28 @@ def segment_stats(
     return tuple(found)
 
 
-def memory_stats(
-    manifest: Manifest, executables: Mapping[str, Executable], arenas: int
-) -> MemoryStats:
-    """What a loaded bundle takes; segments that share an executable share its weights."""
-    distinct = {id(one): (name, one) for name, one in executables.items()}
-    refs = (manifest.constants, *(variant.constants for variant in manifest.variants))
-    mapped = sum({(r.blob, r.offset): r.nbytes for own in refs for r in own.values()}.values())
+def memory_stats(parts: Sequence[Held]) -> MemoryStats:
+    """What loaded bundles, or buckets of one, take together.
+
+    What several segments or parts read in place is counted once, and so are the weights of segments
+    that share an executable.
+    """
+    places: set[Place] = set()
     packed: dict[str, int] = {}
-    for name, executable in distinct.values():
-        weights = _held(manifest, name, executable)
-        mapped += weights.mapped
-        if weights.packed:
-            backend = manifest.artifacts[name].backend
-            packed[backend] = packed.get(backend, 0) + weights.packed
-    return MemoryStats(mapped, packed, arenas, resident())
+    for part in parts:
+        places |= constant_places(part.manifest)
+        distinct = {id(one): (name, one) for name, one in part.executables.items()}
+        for name, executable in distinct.values():
+            weights = _weights_of(part.manifest, name, executable)
+            places |= weights.places
+            if weights.packed:
+                backend = part.manifest.artifacts[name].backend
+                packed[backend] = packed.get(backend, 0) + weights.packed
+    return MemoryStats(bytes_of(places), packed, sum(one.arenas for one in parts), resident())
 
 
-def _held(manifest: Manifest, name: str, executable: Executable) -> WeightUse:
-    blobs = (manifest.blob(digest).size for digest in manifest.artifacts[name].weights)
-    return held_weights(executable, sum(blobs))
+def _weights_of(manifest: Manifest, name: str, executable: Executable) -> WeightUse:
+    return held_weights(executable, weight_blobs(manifest, name))
 
 
 def resident() -> int | None:

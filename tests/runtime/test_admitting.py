@@ -23,7 +23,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_need_is_of_weights_constants_and_arenas(path: Path) -> None:
     need = need_of(Bundle.open(path), DeviceOptions())
-    assert (4 * WEIGHT, 2 * WEIGHT, 0) == (need.weights, need.least, need.fixed)
+    assert (4 * WEIGHT, 2 * WEIGHT, 0) == (need.packed, need.least, need.fixed)
     with load(path) as pipe:
         assert need.arena == pipe._schedules.arenas.nbytes
     assert need.whole(3) == 4 * WEIGHT + 3 * need.arena

@@ -19,6 +19,7 @@ from partitioner.backends.execution import DeviceOptions
 from partitioner.errors import InputError, UsageError
 from partitioner.hostops import host_op
 from partitioner.plan import Call, Draw, DrawGroup
+from partitioner.runtime.admitting import need_of
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.bundles import load_bucket
 from partitioner.runtime.pipeline import Pipeline
@@ -104,6 +105,18 @@ def test_every_row_is_what_it_is_alone(pipe: BatchedPipeline, rows: int, first: 
         np.testing.assert_allclose(alone["y"], whole["y"][row : row + 1], rtol=1e-6)
         np.testing.assert_allclose(alone["kept"], whole["kept"][row], rtol=1e-6)
     assert (rows, rows) == (len(whole["y"]), len(whole["kept"]))
+
+
+def test_weights_that_buckets_map_are_counted_once(tmp_path: Path) -> None:
+    device = DeviceOptions(host_ops=(positive,), memory="low")
+    bundles = {rows: Bundle.open(make_bucket(tmp_path / str(rows), rows)) for rows in (1, 2)}
+    loaders = {rows: partial(load_bucket, one, device) for rows, one in bundles.items()}
+    with BatchedPipeline(loaders, at_once=True) as pipe:
+        memory, segments = pipe.stats().memory, pipe.stats().segments
+        assert (WEIGHT.nbytes, {}) == (memory.mapped, memory.packed)
+        assert 2 * WEIGHT.nbytes == sum(segment.mapped for segment in segments)
+    first, second = (need_of(one, device) for one in bundles.values())
+    assert WEIGHT.nbytes == (first + second).whole(0)
 
 
 def test_one_seed_gives_equal_rows_equal_results(pipe: BatchedPipeline) -> None:
