@@ -24,6 +24,7 @@ from partitioner.runtime.bundles import load_bucket
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.specs import InputSpec, Noise
 from tests.bundles import Maker, node, spec
+from tests.loops import buckets_of
 
 Array = np.ndarray[Any, Any]
 WEIGHT = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
@@ -80,7 +81,7 @@ def loaders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Callable[[], 
 
 @pytest.fixture(scope="module")
 def pipe(loaders: dict[int, Callable[[], Pipeline]]) -> BatchedPipeline:
-    return BatchedPipeline(loaders)
+    return BatchedPipeline(buckets_of(loaders))
 
 
 def xs(rows: int) -> Array:
@@ -144,7 +145,7 @@ def test_buckets_are_loaded_when_they_are_needed(
         made.append(rows)
         return loaders[rows]()
 
-    own = BatchedPipeline({rows: partial(loading, rows) for rows in loaders})
+    own = BatchedPipeline(buckets_of({rows: partial(loading, rows) for rows in loaders}))
     assert made == [1]
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(own, x=xs(3), scale=1.0, seed=5) for _ in range(8)]
