@@ -156,7 +156,9 @@ class BundleIndex:
         raise UsageError(
             f"the bundle has no member {label_text(wanted)}; it has {self._texts(self.members)}",
             where=str(self.path),
-            advice="build it with that --target, too; schedules of a member are chosen by the call "
+            advice="leave it out: a call takes the bucket that fits the rows it is given"
+            if set(wanted) == {"batch"}
+            else "build it with that --target, too; schedules of a member are chosen by the call "
             "(`run --set steps=20`)",
         )
 
@@ -175,6 +177,11 @@ class BundleIndex:
                 advice=f"choose one: --variant {first}",
             )
         return self.bundle(first)
+
+    def smallest(self, wanted: Mapping[str, str] | None = None) -> Bundle:
+        """As :meth:`only`, where several buckets of one target are the smallest of them."""
+        batch = self.matching(wanted)[0].labels.get("batch")
+        return self.only({**(wanted or {}), **({} if batch is None else {"batch": batch})})
 
     def closure(self, members: tuple[Member, ...] | None = None) -> tuple[Blob, ...]:
         """The blobs of some members, or of all, each once, in the order in which they are stored.

@@ -36,8 +36,8 @@ def check_backends(planned: Planned) -> None:
     for info in planned.plan.segments.values():
         if not find_backend(info.backend).ranges:
             raise UsageError(
-                f"the backend {info.backend!r} compiles for one batch size, and takes the segment "
-                f"{info.name!r}",
+                f"the backend {info.backend!r} compiles for one batch size (dynamic-shape), and "
+                f"takes the segment {info.name!r}",
                 where="; ".join(info.sources) or None,
                 advice="build a bucket for each size: --batch 1,4; or for a target with other "
                 "backends",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from partitioner.artifacts.manifest import Batch
 from partitioner.hostops import host_op
 from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Slice
+from partitioner.runtime.pipeline import Pipeline
+from partitioner.runtime.sized import SizedBucket
 from partitioner.specs import InputSpec
 from tests.bundles import Maker, node, spec
 
-__all__ = ["TRIPS", "finite", "make_loop_bucket"]
+__all__ = ["TRIPS", "buckets_of", "finite", "make_loop_bucket"]
 
 Array = np.ndarray[Any, Any]
 
@@ -27,6 +30,11 @@ def finite(rows: Array, *, row: int) -> Array:
     if not np.isfinite(rows).all():
         raise ValueError("a row is not finite")
     return rows[row]
+
+
+def buckets_of(loaders: Mapping[int, Callable[[], Pipeline]]) -> list[SizedBucket]:
+    """Buckets of one size each, by what loads them."""
+    return [SizedBucket(load, (rows,)) for rows, load in loaders.items()]
 
 
 def make_loop_bucket(path: Path, rows: int, *, steps: bool = False) -> Path:

@@ -63,7 +63,7 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
     from partitioner.runtime.code import refuse_code
 
     index = BundleIndex.open(bundle, "always")
-    opened = index.only(given["wanted"])
+    opened = index.smallest(given["wanted"])
     refuse_code(opened, allowed=given["allow_executable"])
     _refuse_sharing(index, opened)
     given_settings = dict(parse_setting(text) for text in given["settings"])
@@ -90,14 +90,13 @@ def command(bundle: Path, model: str, as_json: bool, **given: Any) -> None:
 
 def _refuse_sharing(index: BundleIndex, opened: Bundle) -> None:
     """A larger bucket reads weights in the places of a smaller one's, which are not made again."""
-    own = opened.manifest.batch
-    if own is not None and own.least is not None:
-        raise UsageError(
-            f"the bundle serves {own} requests by one graph, which cannot be bisected",
-            advice="bisect a bundle of the same model that was built with --batch 1",
-        )
     first = index.bundle(index.members[0]).manifest.batch
     batch = opened.manifest.batch
+    if batch is not None and batch.least is not None:
+        raise UsageError(
+            f"the bundle serves {batch} requests by one graph, which cannot be bisected",
+            advice="bisect a bundle of the same model that was built with --batch 1",
+        )
     if batch is not None and first is not None and batch.rows > first.rows:
         raise UsageError(
             f"a bucket of {batch.rows} requests shares weights with a smaller one, so it cannot "

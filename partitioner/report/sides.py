@@ -183,8 +183,7 @@ def _bundle(path: Path, target: str | None) -> Side:
     wanted = None if target is None else {"target": target}
     index = BundleIndex.open(path, "never")
     # Of several buckets the smallest, whose plan all others have with more rows.
-    batch = index.matching(wanted)[0].labels.get("batch")
-    bundle = index.only({**(wanted or {}), **({} if batch is None else {"batch": batch})})
+    bundle = index.smallest(wanted)
     manifest = bundle.manifest
     sizes = {blob.digest: blob.size for blob in manifest.blobs}
     held = manifest.report.get("holds")

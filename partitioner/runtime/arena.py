@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,6 +24,9 @@ class Arena:
     Args:
         nbytes: at least those of the schedules that run on it.
 
+    Attributes:
+        nbytes: that it has.
+
     Raises:
         BackendError: there is not so much memory.
     """
@@ -32,7 +36,9 @@ class Arena:
         memory = _empty((nbytes + ALIGNMENT,), "uint8")
         skipped = -memory.ctypes.data % ALIGNMENT
         self._memory = memory[skipped : skipped + nbytes + 1]
-        self._views: dict[Scheduled, list[Array | None]] = {}
+        self.nbytes = nbytes
+        # Schedules of batch sizes that are no longer kept are gone from here, too.
+        self._views: WeakKeyDictionary[Scheduled, list[Array | None]] = WeakKeyDictionary()
 
     def arrays(self, schedule: Scheduled) -> list[Array | None]:
         """An array for each storage of a schedule: in the arena, or the caller's own and new.
@@ -61,12 +67,17 @@ class Arenas:
     """Arenas for the runs of some schedules, as many as have ever been under way at once.
 
     Taking and giving back are single operations on a list, so threads need no lock.
+
+    Args:
+        schedules: that run on them.
+        shared: others, whose memory these have in common: runs of either take it in turn, and what
+            is too small for one gives way to what it needs.
     """
 
-    def __init__(self, schedules: Sequence[Scheduled]) -> None:
+    def __init__(self, schedules: Sequence[Scheduled], shared: Arenas | None = None) -> None:
         self.nbytes = max(schedule.buffers.arena for schedule in schedules)
-        self._free: list[Arena] = []
-        self._made: list[int] = []
+        self._free: list[Arena] = [] if shared is None else shared._free
+        self._made: list[int] = [] if shared is None else shared._made
 
     @property
     def taken(self) -> int:
@@ -80,11 +91,14 @@ class Arenas:
             BackendError: there is no memory for one more.
         """
         try:
-            return self._free.pop()
+            arena = self._free.pop()
         except IndexError:
-            arena = Arena(self.nbytes)
-            self._made.append(self.nbytes)
+            return self._new()
+        if arena.nbytes >= self.nbytes:
             return arena
+        self._made.remove(arena.nbytes)
+        del arena  # before there is the larger one
+        return self._new()
 
     def give_back(self, arena: Arena) -> None:
         self._free.append(arena)
@@ -93,6 +107,11 @@ class Arenas:
         """Give back the memory."""
         self._free.clear()
         self._made.clear()
+
+    def _new(self) -> Arena:
+        arena = Arena(self.nbytes)
+        self._made.append(self.nbytes)
+        return arena
 
 
 def _shape(storage: Storage) -> tuple[int, ...]:

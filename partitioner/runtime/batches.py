@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -67,15 +66,14 @@ class BatchedPipeline(Submitting):
     of the weights, the mapped weights themselves are shared.
 
     Args:
-        loaders: batch size -> loads the bucket of that size.
+        buckets: no two of which serve the same size; closed in the end.
         at_once: load all of them now.
         queue: how submitted requests wait and are served.
-        owners: what the loaders load from; closed in the end.
 
     Attributes:
         manifest: of the smallest bucket.
         digest: the bundle's identity.
-        batch_sizes: of the buckets, in rising order.
+        batch_sizes: of the buckets, all those of a range, in rising order.
         inputs: name -> declared tensor; the dimension ``batch`` is any number of rows.
         outputs: likewise; those that give a list for several rows as they are for one.
         variants, choice: as of :class:`Pipeline`; the same for all buckets.
@@ -84,21 +82,18 @@ class BatchedPipeline(Submitting):
 
     def __init__(
         self,
-        loaders: Mapping[int, Callable[[], Pipeline]],
+        buckets: Sequence[SizedBucket],
         *,
         at_once: bool = False,
         queue: QueueOptions = DEFAULT_QUEUE,
-        owners: Sequence[SizedBucket] = (),
     ) -> None:
-        self._owners = owners
-        self._loaders = dict(sorted(loaders.items()))
-        self._buckets: dict[int, Pipeline] = {}
-        self._loading = threading.Lock()
-        self.batch_sizes = tuple(self._loaders)
+        self._buckets = sorted(buckets, key=lambda one: one.sizes[0])
+        self._by_size = {size: one for one in self._buckets for size in one.sizes}
+        self.batch_sizes = tuple(self._by_size)
         first = self._bucket(self.batch_sizes[0])
         try:
-            for size in self.batch_sizes if at_once else ():
-                self._bucket(size)
+            for bucket in self._buckets if at_once else ():
+                bucket.whole()
         except BaseException:
             self._close_buckets()
             raise
@@ -203,12 +198,9 @@ class BatchedPipeline(Submitting):
 
         What buckets read in place is counted once, what backends have copied for each of them.
         """
-        loaded = [bucket for _, bucket in sorted(self._buckets.copy().items())]
-        # A range that served fewer than its most rows has its weights in none of these.
-        wholes = [own.whole for own in self._owners if own.whole and own.whole not in loaded]
-        buckets = [*loaded, *wholes]
-        segments = tuple(segment for bucket in buckets for segment in bucket.stats().segments)
-        memory = memory_stats([bucket.held() for bucket in buckets])
+        parts = [stats for bucket in self._buckets if (stats := bucket.stats()) is not None]
+        segments = tuple(segment for part in parts for segment in part.segments)
+        memory = memory_stats([one for bucket in self._buckets if (one := bucket.held())])
         return Stats(self._recorder.stats(), segments, memory)
 
     def close(self) -> None:
@@ -219,7 +211,7 @@ class BatchedPipeline(Submitting):
             self._close_buckets()
 
     def _close_buckets(self) -> None:
-        for bucket in (*self._buckets.values(), *self._owners):
+        for bucket in self._buckets:
             bucket.close()
 
     def __enter__(self) -> Self:
@@ -257,7 +249,7 @@ class BatchedPipeline(Submitting):
         rows = self._rows(given, seed)
         if rows.count > self.batch_sizes[-1]:
             return None
-        options, named = self._bucket(self.batch_sizes[0]).options_of(given)
+        options, named = self._buckets[0].whole().options_of(given)
         rest = {name: value for name, value in named.items() if name not in self._batch.inputs}
         content = Content(rows, {**options, **rest}, seeds_of(seed, rows.count), callback)
         shared = [s for s in self.manifest.inputs if s.name not in self._batch.inputs]
@@ -332,13 +324,7 @@ class BatchedPipeline(Submitting):
         return _batch_of(bucket), outputs
 
     def _bucket(self, size: int) -> Pipeline:
-        bucket = self._buckets.get(size)
-        if bucket is None:
-            with self._loading:
-                bucket = self._buckets.get(size)
-                if bucket is None:
-                    bucket = self._buckets[size] = self._loaders[size]()
-        return bucket
+        return self._by_size[size].at(size)
 
 
 def _lane(one: Pipeline, job: Job) -> Lane:

@@ -125,14 +125,12 @@ def load(
         if not choice.buckets:
             return load_bucket(choice.bundle, host, choice.reasons, queue, lazily)
         buckets = [
-            (batch, SizedBucket(partial(load_bucket, one, host, choice.reasons, lazily=lazily)))
+            SizedBucket(partial(load_bucket, one, host, choice.reasons, lazily=lazily), batch.sizes)
             for one in choice.buckets
             if (batch := one.manifest.batch) is not None
         ]
-        loaders = {rows: partial(own.at, rows) for batch, own in buckets for rows in batch.sizes}
         # What comes from a store comes now: later its connection is closed.
-        owners = [own for _, own in buckets]
-        return BatchedPipeline(loaders, at_once=is_source(path), queue=queue, owners=owners)
+        return BatchedPipeline(buckets, at_once=is_source(path), queue=queue)
 
 
 def check_options(device: DeviceOptions, verify: Verify) -> None:

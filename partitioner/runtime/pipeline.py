@@ -62,11 +62,12 @@ class Pipeline(Submitting):
         choice: tuple[str, ...] = (),
         queue: QueueOptions = DEFAULT_QUEUE,
         shelf: Shelf | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         batch = bundle.manifest.batch
         name = bundle.manifest.name if batch is None else f"{bundle.manifest.name} x {batch.rows}"
         super().__init__(probes.Source(name, bundle.digest), queue)
-        self._tallies = Tallies()
+        self._tallies = tallies or Tallies()
         self._shelf = shelf
         self.manifest: Manifest = bundle.manifest
         self.labels = dict(bundle.labels)
@@ -251,8 +252,14 @@ class Pipeline(Submitting):
             self.source,
         )
 
-    def at(self, rows: int) -> Pipeline:
+    def at(self, rows: int, tallies: Tallies) -> Pipeline:
         """Of a bucket for a range of batch sizes: the same for so many rows, of the same segments.
+
+        Runs of all sizes take their memory in turn: as many arenas as runs are under way at once,
+        each as large as the largest size that was asked for.
+
+        Args:
+            tallies: where its calls are counted.
 
         Raises:
             UsageError: the pipeline is closed.
@@ -266,7 +273,9 @@ class Pipeline(Submitting):
                 bundle.manifest, lambda own: constants_at(own, manifest, rows)
             )
             executables = executables_at(self._executables, bundle.manifest)
-            return Pipeline(bundle, executables, schedules, self.choice, shelf=self._shelf)
+            return Pipeline(
+                bundle, executables, schedules, self.choice, shelf=self._shelf, tallies=tallies
+            )
 
     def close(self) -> None:
         """Wait for running calls and submitted ones to end and give back memory.

@@ -48,6 +48,7 @@ class Schedules:
         manifest: of the bundle.
         constants: arrays of the bundle's own constants, by value id.
         varied: for each variant, arrays of its own.
+        shared: of other sizes of the same bundle; memory for runs is that of theirs.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Schedules:
         manifest: Manifest,
         constants: Mapping[str, Array],
         varied: tuple[Mapping[str, Array], ...],
+        shared: Schedules | None = None,
     ) -> None:
         plan, inputs = manifest.plan, manifest.inputs
         self._own = constants
@@ -68,17 +70,18 @@ class Schedules:
                 Schedule(variant.options, changed, schedule(changed), {**constants, **own}, inputs)
             )
         self._varied = varied
-        self.arenas = Arenas([one.scheduled for one in self._all])
+        arenas = None if shared is None else shared.arenas
+        self.arenas = Arenas([one.scheduled for one in self._all], arenas)
 
     def at(
         self, manifest: Manifest, sized: Callable[[Mapping[str, Array]], dict[str, Array]]
     ) -> Schedules:
-        """The same schedules of a manifest with other sizes.
+        """The same schedules of a manifest with other sizes, on the same memory for runs.
 
         Args:
             sized: constants with these sizes.
         """
-        return Schedules(manifest, sized(self._own), tuple(map(sized, self._varied)))
+        return Schedules(manifest, sized(self._own), tuple(map(sized, self._varied)), self)
 
     @property
     def options(self) -> list[dict[str, Any]]:

@@ -108,6 +108,8 @@ def test_choosing(path: Path) -> None:
     assert "xeon" == index.only({"target": "xeon"}).manifest.target
     assert {"target": "cpu", "batch": "4"} == index.only({"batch": "4"}).labels
     assert 2 == len(index.matching({"target": "cpu"}))
+    assert {"target": "cpu", "batch": "1"} == index.smallest({"target": "cpu"}).labels
+    assert {"target": "cpu", "batch": "4"} == index.smallest({"batch": "4"}).labels
     assert "xeon" == Bundle.open(path, wanted={"target": "xeon"}).manifest.target
 
 
@@ -125,6 +127,12 @@ def test_choices_that_cannot_be_meant(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         Bundle.open(path, wanted=wanted)
+
+
+def test_a_size_that_has_no_bucket_is_no_target(path: Path) -> None:
+    with pytest.raises(UsageError, match="no member batch=3") as caught:
+        Bundle.open(path, wanted={"batch": "3"})
+    assert str(caught.value.advice).startswith("leave it out")
 
 
 def test_a_copy_without_some_members(path: Path) -> None:

@@ -25,6 +25,7 @@ from partitioner.runtime.bundles import load_bucket
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.specs import InputSpec, Noise
 from tests.bundles import Maker, node, spec
+from tests.loops import buckets_of
 
 Array = np.ndarray[Any, Any]
 WEIGHT = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
@@ -81,7 +82,7 @@ def loaders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Callable[[], 
 
 @pytest.fixture(scope="module")
 def pipe(loaders: dict[int, Callable[[], Pipeline]]) -> BatchedPipeline:
-    return BatchedPipeline(loaders)
+    return BatchedPipeline(buckets_of(loaders))
 
 
 def xs(rows: int) -> Array:
@@ -111,7 +112,7 @@ def test_weights_that_buckets_map_are_counted_once(tmp_path: Path) -> None:
     device = DeviceOptions(host_ops=(positive,), memory="low")
     bundles = {rows: Bundle.open(make_bucket(tmp_path / str(rows), rows)) for rows in (1, 2)}
     loaders = {rows: partial(load_bucket, one, device) for rows, one in bundles.items()}
-    with BatchedPipeline(loaders, at_once=True) as pipe:
+    with BatchedPipeline(buckets_of(loaders), at_once=True) as pipe:
         memory, segments = pipe.stats().memory, pipe.stats().segments
         assert (WEIGHT.nbytes, {}) == (memory.mapped, memory.packed)
         assert 2 * WEIGHT.nbytes == sum(segment.mapped for segment in segments)
@@ -157,7 +158,7 @@ def test_buckets_are_loaded_when_they_are_needed(
         made.append(rows)
         return loaders[rows]()
 
-    own = BatchedPipeline({rows: partial(loading, rows) for rows in loaders})
+    own = BatchedPipeline(buckets_of({rows: partial(loading, rows) for rows in loaders}))
     assert made == [1]
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(own, x=xs(3), scale=1.0, seed=5) for _ in range(8)]

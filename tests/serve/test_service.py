@@ -17,7 +17,7 @@ from partitioner.backends.execution import DeviceOptions
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.bundles import load_bucket
 from partitioner.serve.service import PipelineService
-from tests.loops import TRIPS, WIDTH, finite, make_loop_bucket
+from tests.loops import TRIPS, WIDTH, buckets_of, finite, make_loop_bucket
 from tests.serve.test_limits import until
 
 SCALE = np.float32(2)
@@ -41,7 +41,8 @@ class Slow:
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[BatchedPipeline]:
     bundle = Bundle.open(make_loop_bucket(tmp_path / "bundle", 1))
-    with BatchedPipeline({1: partial(load_bucket, bundle, DeviceOptions(host_ops=(finite,)))}) as p:
+    load = partial(load_bucket, bundle, DeviceOptions(host_ops=(finite,)))
+    with BatchedPipeline(buckets_of({1: load})) as p:
         yield p
 
 

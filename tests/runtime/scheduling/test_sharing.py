@@ -16,6 +16,7 @@ from partitioner.runtime.events import StepEvent
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
 from partitioner.runtime.requests import Request
+from tests.loops import buckets_of
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +35,7 @@ class Counted(BatchedPipeline):
 @pytest.fixture
 def pipe(loaders: dict[int, Callable[[], Pipeline]]) -> Iterator[Counted]:
     # All that is submitted within a second, or fills a bucket, is served together.
-    with Counted(loaders, queue=QueueOptions(max_wait=1.0)) as pipe:
+    with Counted(buckets_of(loaders), queue=QueueOptions(max_wait=1.0)) as pipe:
         pipe.calls = []
         yield pipe
 

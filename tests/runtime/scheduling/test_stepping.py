@@ -22,7 +22,7 @@ from partitioner.runtime.scheduling.lanes import SteppedRun
 from partitioner.runtime.scheduling.sharing import joined_call
 from partitioner.runtime.scheduling.stepping import SharedBody
 from partitioner.runtime.traces import tracing
-from tests.loops import TRIPS
+from tests.loops import TRIPS, buckets_of
 from tests.runtime.tracefiles import check_trace, read_trace
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +44,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 @pytest.fixture
 def pipe(step_loaders: dict[int, Callable[[], Pipeline]]) -> Iterator[BatchedPipeline]:
-    with BatchedPipeline(step_loaders, queue=QueueOptions()) as pipe:
+    with BatchedPipeline(buckets_of(step_loaders), queue=QueueOptions()) as pipe:
         yield pipe
 
 

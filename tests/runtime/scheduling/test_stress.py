@@ -12,6 +12,7 @@ import pytest
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
+from tests.loops import buckets_of
 from tests.runtime.scheduling.stress import KINDS, Array, Key, stress
 
 #: Of all runs of the long test together; an hour before a release (CONTRIBUTING.md).
@@ -40,7 +41,7 @@ def shared(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_mixed_load(shared: dict[int, Callable[[], Pipeline]], workers: int) -> None:
     options = QueueOptions(workers, limit=12, max_wait=0.002)
-    with BatchedPipeline(shared, queue=options) as pipe:
+    with BatchedPipeline(buckets_of(shared), queue=options) as pipe:
         tally = stress(pipe, answers_of(pipe), lambda count: count < 100)
     assert [] == tally.wrong
     assert 400 == tally.submitted == tally.outcomes.total()
@@ -52,7 +53,7 @@ def test_mixed_load(shared: dict[int, Callable[[], Pipeline]], workers: int) -> 
 def test_minutes_of_mixed_load(shared: dict[int, Callable[[], Pipeline]], workers: int) -> None:
     end = time.monotonic() + SECONDS / 4
     options = QueueOptions(workers, limit=12, max_wait=0.002)
-    with BatchedPipeline(shared, queue=options) as pipe:
+    with BatchedPipeline(buckets_of(shared), queue=options) as pipe:
         tally = stress(pipe, answers_of(pipe), lambda _: time.monotonic() < end, seed=workers)
     assert [] == tally.wrong
     assert tally.submitted == tally.outcomes.total()
