@@ -93,7 +93,7 @@ def capture(
         result = recorder.run(pipeline, {**arguments, **(options or {})})
         outputs = _outputs(recorder, result)
     entries = recorder.tape.entries
-    program, found = assemble(entries, list(recorder.stages.values()), outputs)
+    program, found = assemble(entries, recorder.stages, outputs)
     program.inputs = _input_specs(program, tensors, inputs or {})
     program.host_ops = dict(recorder.host_ops)
     verify(program)
