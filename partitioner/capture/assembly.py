@@ -9,7 +9,7 @@ from torch import fx
 
 from partitioner.capture.loop_assembly import LoopAssembler
 from partitioner.capture.loops import Repetition, find_loops
-from partitioner.capture.stages import StageGraph
+from partitioner.capture.stage_graphs import StageGraph
 from partitioner.capture.tape import Entry, Operand, Value
 from partitioner.capture.writing import ProgramWriter, draw_op
 from partitioner.program import DrawSequence, Program

@@ -23,7 +23,7 @@ from partitioner.capture.modes import DispatchMode, FunctionMode, called
 from partitioner.capture.op_calls import OpCalls
 from partitioner.capture.recording import Recording
 from partitioner.capture.stage_calls import StageCalls
-from partitioner.capture.stages import StageGraph
+from partitioner.capture.stage_graphs import StageGraph
 from partitioner.capture.tape import Operand, Tape
 from partitioner.hostops import HostOp
 

@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from partitioner import hostops
 from partitioner.capture.recording import Recording
+from partitioner.capture.signatures import freeze
 from partitioner.capture.sources import calling_line
 from partitioner.capture.stage_calls import StageCalls
-from partitioner.capture.stages import freeze
 from partitioner.capture.tape import Entry, Value
 from partitioner.errors import CaptureError
 from partitioner.hostops import HostOp

@@ -13,8 +13,8 @@ from partitioner.capture.aliases import Aliases
 from partitioner.capture.constants import Constants
 from partitioner.capture.leaves import leaves_of, map_leaves
 from partitioner.capture.numbers import canonical
+from partitioner.capture.signatures import freeze
 from partitioner.capture.sources import calling_line
-from partitioner.capture.stages import freeze
 from partitioner.capture.tape import Constant, Entry, Number, Operand, Slot, Tape, Value
 from partitioner.errors import CaptureError
 from partitioner.program import TensorType

@@ -11,9 +11,12 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from partitioner.capture.draw_calls import DrawCalls
+from partitioner.capture.loop_holders import holds_loop
 from partitioner.capture.recording import Recording
+from partitioner.capture.signatures import signature
 from partitioner.capture.sources import calling_line
-from partitioner.capture.stages import StageGraph, export_stage, holds_loop, signature
+from partitioner.capture.stage_graphs import StageGraph
+from partitioner.capture.stages import export_stage
 from partitioner.capture.tape import Entry, Value
 
 __all__ = ["StageCalls"]
