@@ -29,7 +29,7 @@ from partitioner.choices import check_variants
 from partitioner.compressing import check_quantize, complete, one_budget
 from partitioner.engines import Engine, opened_engine
 from partitioner.engines.crew import Crew
-from partitioner.frontend import require_backends, targets_of
+from partitioner.frontend import require_backends
 from partitioner.member_build import MemberBuild, Workshop
 from partitioner.members import Member, in_turn
 from partitioner.passes.pipeline import DEFAULT
@@ -44,6 +44,7 @@ from partitioner.specs import Image, Noise
 from partitioner.step_batching import StepBuckets, check_step_sizes
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
+from partitioner.targets.choice import targets_of
 from partitioner.weights import Known
 
 __all__ = ["BuildResult", "Progress", "build"]

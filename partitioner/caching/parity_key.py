@@ -30,8 +30,10 @@ from partitioner.caching.keys import Key, Part, part
 from partitioner.capture.module_paths import find_modules
 from partitioner.capture.sources import portable
 from partitioner.capture.structure import named_leaves
-from partitioner.frontend import PARITY_SEED, Case, Prepared
+from partitioner.cases import Case
+from partitioner.frontend import PARITY_SEED
 from partitioner.plan import Plan
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.runtime.cpus import usable_cpus
 from partitioner.weights import tensor_bytes
