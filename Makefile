@@ -42,7 +42,7 @@ lint: $(VENV)/.dev $(LAYOUT)  ## Run ruff, pyright and the layer check.
 
 # What of the tests has to do with what Neuron's tracer is given, and with what becomes of it.
 XLA_TESTS := tests/capture tests/passes tests/planning tests/backends tests/test_ops.py tests/test_precision.py \
-	tests/test_neuron_plans.py tests/test_neuron_builds.py
+	tests/test_neuron_plans.py tests/test_neuron_builds.py tests/test_neuron_requests.py
 
 test-xla: $(XLA_VENV)/.xla  ## Run tests on torch 2.9, and those of torch_xla (an environment of 8 GB).
 	$(XLA_VENV)/bin/python -m pytest -n 2 -m "not slow" $(XLA_TESTS)

@@ -34,7 +34,6 @@ from partitioner.backends.onnx.differences import first_difference
 from partitioner.capture.replay import drawn_in_order, run_eager
 from partitioner.errors import ModelError, ParityError, PassError
 from partitioner.findings import Finding, place_of_node
-from partitioner.frontend import Prepared
 from partitioner.hostops import HostOp
 from partitioner.interpreter import run_graph, run_program
 from partitioner.parity import check_segments
@@ -45,6 +44,7 @@ from partitioner.placeholders import placeholder_values
 from partitioner.planning.cuts import first_failing, ops_of
 from partitioner.planning.segments import Segment
 from partitioner.precision import allowed_error
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.quality import Metric
 from partitioner.rebuilding import budget_of, check_plan, prepared_again

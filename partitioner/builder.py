@@ -29,7 +29,7 @@ from partitioner.choices import check_variants
 from partitioner.compressing import check_quantize, complete, one_budget
 from partitioner.engines import Engine, opened_engine
 from partitioner.engines.crew import Crew
-from partitioner.frontend import require_backends, targets_of
+from partitioner.frontend import require_backends
 from partitioner.member_build import MemberBuild, Workshop
 from partitioner.members import Member, in_turn
 from partitioner.passes.pipeline import DEFAULT
@@ -44,6 +44,7 @@ from partitioner.specs import Image, Noise
 from partitioner.step_batching import StepBuckets, check_step_sizes
 from partitioner.targets import Target
 from partitioner.targets.available import measurable
+from partitioner.targets.choice import targets_of
 from partitioner.weights import Known
 
 __all__ = ["BuildResult", "Progress", "build"]
@@ -178,12 +179,9 @@ def build(
     label = name or label_of(module)
     check_labels(label, version)
     check_variants([dict(choice) for choice in variants] or [{}], example_inputs)
-    sizes = check_sizes(batch)
     compressing = {"--accuracy-budget": accuracy_budget, "--quality-budget": quality_budget}
     asked = {"--tune": tune, **{name: one is not None for name, one in compressing.items()}}
-    check_with_ranges(sizes, asked)
-    if step_batching:
-        check_step_sizes(sizes)
+    sizes = _checked_sizes(batch, asked, shares_steps=step_batching)
     names = row_inputs(example_inputs, batched) if sizes else ()
     settings = Settings(
         module,
@@ -238,6 +236,22 @@ def _checked_targets(
     for hardware in targets:
         require_backends(hardware, deferred=deferred)
     return targets
+
+
+def _checked_sizes(
+    batch: Sequence[int | str], asked: Mapping[str, bool], *, shares_steps: bool
+) -> tuple[Size, ...]:
+    """The sizes of the buckets.
+
+    Args:
+        asked: option -> whether it is given, of those that a range may rule out.
+        shares_steps: whether requests at different steps are to share calls.
+    """
+    sizes = check_sizes(batch)
+    check_with_ranges(sizes, asked)
+    if shares_steps:
+        check_step_sizes(sizes)
+    return sizes
 
 
 def _built(

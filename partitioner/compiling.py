@@ -28,9 +28,9 @@ from partitioner.weights import Layout
 
 if TYPE_CHECKING:
     from partitioner.caching.cache import CompileCache
-    from partitioner.frontend import Prepared
     from partitioner.plan import Plan
     from partitioner.planning.verdicts import Judge
+    from partitioner.prepared import Prepared
     from partitioner.targets import Target
 
 __all__ = ["Compilation", "Pending", "SegmentCompiler", "moved"]

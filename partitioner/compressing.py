@@ -18,13 +18,15 @@ from partitioner.capture.structure import named_tensors
 from partitioner.compression.search import Judge, Results, Static, find_levels, rounding_of
 from partitioner.compression.static import StaticProduct
 from partitioner.errors import CompileError, ModelError, UsageError
-from partitioner.frontend import PARITY_SEED, Prepared, example_request, replanned
+from partitioner.frontend import PARITY_SEED, example_request
 from partitioner.placeholders import placeholder_values
 from partitioner.planning.segments import Segment
 from partitioner.precision import multiplies_in_8_bits
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.quality import QualityBudget, judge
 from partitioner.reference import Recorder, record
+from partitioner.replanning import replanned
 from partitioner.row_parity import rows_of
 from partitioner.variants import trips_of, with_trips
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from partitioner.backends import find_backend
-from partitioner.backends.base import CompileOptions
-from partitioner.buffers import plan_buffers
-from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured
 from partitioner.capture.structure import named_tensors
+from partitioner.cases import Case, settled
 from partitioner.choices import capture_variants, check_variants, choice_text, settings_of
-from partitioner.compression.search import Trade
-from partitioner.errors import MissingDependencyError, ModelError, UsageError
+from partitioner.errors import MissingDependencyError, UsageError
 from partitioner.passes.base import Pass
 from partitioner.passes.checked import check_passes
 from partitioner.passes.pipeline import (
@@ -32,45 +27,23 @@ from partitioner.passes.pipeline import (
     run_pipeline,
 )
 from partitioner.placeholders import placeholder_values
-from partitioner.plan import Plan, rescheduled
+from partitioner.plan import Plan
 from partitioner.planning.overrides import Overrides, bind
-from partitioner.planning.plan import Planned, make_plan
-from partitioner.planning.scale import Scale
-from partitioner.planning.verdicts import Judge
+from partitioner.planning.plan import make_plan
 from partitioner.precision import Precision, check_stages, for_target
-from partitioner.program import DrawSequence, Program
+from partitioner.prepared import Prepared
+from partitioner.program import Program
 from partitioner.ranges import for_rows, with_row_counts
-from partitioner.rowcounts import RowRange, growth_of, plain_plan
+from partitioner.rowcounts import RowRange
 from partitioner.runtime.draws import draw_noise, draw_rows
 from partitioner.runtime.seeds import parity_seeds
 from partitioner.specs import Image, InputSpec, Noise
-from partitioner.targets import Target, find_target
+from partitioner.targets import Target
 from partitioner.targets.available import missing_backends, missing_to_build, unable_backends
-from partitioner.targets.choice import by_preference, with_backends
-from partitioner.tuning import Tuned, scale_of
-from partitioner.tuning import tune as measure
-from partitioner.tuning.pieces import pieces_of
-from partitioner.variants import (
-    Merged,
-    for_variants,
-    lengthen_tables,
-    longest_loop,
-    merge,
-)
+from partitioner.targets.choice import target_of
+from partitioner.variants import Merged, for_variants, lengthen_tables, longest_loop, merge
 
-__all__ = [
-    "PARITY_SEED",
-    "Case",
-    "Prepared",
-    "example_request",
-    "prepare",
-    "replanned",
-    "require_backends",
-    "target_of",
-    "targets_of",
-    "tune",
-    "tune_as",
-]
+__all__ = ["PARITY_SEED", "example_request", "prepare", "require_backends"]
 
 Array = npt.NDArray[Any]
 
@@ -79,100 +52,6 @@ PARITY_SEED = 0
 
 #: Gives a context for the phase of a name: ``capture``, ``passes``, ``plan``.
 Phase = Callable[[str], AbstractContextManager[Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One schedule of a pipeline; without variants there is one.
-
-    Attributes:
-        choice: the options by which a caller chooses it.
-        options: all options of the pipeline.
-        captured: before the passes.
-        plan: with its own trips.
-        trips: by loop of the plan.
-        tensors: what the plan reads, by value id.
-    """
-
-    choice: dict[str, Any]
-    options: dict[str, Any]
-    captured: Captured
-    plan: Plan
-    trips: dict[str, int]
-    tensors: dict[str, torch.Tensor]
-
-    @property
-    def draws(self) -> tuple[DrawSequence, ...]:
-        """What the eager pipeline draws, in order."""
-        return self.captured.program.draws
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A pipeline, ready to be compiled.
-
-    Attributes:
-        passes: the whole pipeline of passes, with what the target and the precision added.
-        records: what each pass did to the first variant.
-        planned: the plan of the first variant, and the segments of all.
-        cases: the variants.
-        judges: backend name -> what gives its verdicts, overrides included.
-        overrides: what the caller decided.
-        merged: the program with what each variant has for itself.
-        trades: what compression found, by segment.
-        rounding: how far outputs are off by it, relative, where a metric has judged them.
-        tuned: what was measured, by piece of the plan that the estimates give.
-        scale: the same as factors on the estimates.
-        rows: requests that it serves at once.
-    """
-
-    target: Target
-    passes: str
-    records: tuple[PassRecord, ...]
-    planned: Planned
-    cases: tuple[Case, ...]
-    judges: Mapping[str, Judge]
-    overrides: Overrides
-    merged: Merged
-    trades: tuple[Trade, ...] = ()
-    rounding: float = 0.0
-    tuned: tuple[Tuned, ...] = ()
-    scale: Scale | None = None
-    rows: int = 1
-
-    @cached_property
-    def compilers(self) -> dict[str, Any]:
-        """Backend name -> its compiler, of the backends that the plan needs.
-
-        Raises:
-            MissingDependencyError: a library that one needs is not installed.
-        """
-        names = {info.backend for info in self.planned.plan.segments.values()}
-        return {
-            name: find_backend(name).make_compiler()
-            for name in self.target.backends
-            if name in names
-        }
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """What placement was made from besides program and target: plain data."""
-        return {
-            "backends": list(self.target.backends),
-            "stages": dict(self.overrides.stages),
-            "ops": dict(self.overrides.ops),
-            "measured": [one.plain() for one in self.tuned],
-        }
-
-    @property
-    def program(self) -> Program:
-        """After the passes; what differs between variants is that of the first."""
-        return self.merged.program
-
-    @property
-    def captured(self) -> Captured:
-        """The first variant before the passes."""
-        return self.cases[0].captured
 
 
 def prepare(
@@ -235,84 +114,9 @@ def prepare(
         overrides = overrides or Overrides()
         bound = bind(overrides, merged.program, hardware, judges)
         planned = make_plan(merged.program, hardware, bound)
-    planned, cases = _settled(planned, merged, captures, choices, settings)
+    planned, cases = settled(planned, merged, captures, choices, settings)
     text = format_pipeline(sequence)
     return Prepared(hardware, text, tuple(records), planned, cases, bound, overrides, merged)
-
-
-def tune(
-    prepared: Prepared,
-    options: CompileOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Prepared:
-    """The same pipeline, placed by what its parts take on this machine.
-
-    Args:
-        options: how the build will compile; its folders are not used.
-        progress: called with the parts done and their number.
-
-    Raises:
-        UsageError: fewer than two of the target's backends can run here.
-    """
-    tuned, scale = measure(
-        prepared.program,
-        prepared.planned,
-        prepared.target,
-        options=options,
-        progress=progress,
-    )
-    return replanned(replace(prepared, tuned=tuple(tuned), scale=scale), prepared.merged)
-
-
-def tune_as(prepared: Prepared, measured: Sequence[Tuned]) -> Prepared:
-    """The same pipeline, placed by earlier measurements of it.
-
-    Raises:
-        ModelError: they are not of this pipeline.
-    """
-    if not measured:
-        return prepared
-    pieces = pieces_of(prepared.program, prepared.planned, prepared.target)
-    if [(p.graph, len(p.part.nodes)) for p in pieces] != [(t.graph, t.nodes) for t in measured]:
-        raise ModelError("the measurements in the bundle are not of this pipeline")
-    scale = scale_of(pieces, measured)
-    return replanned(replace(prepared, tuned=tuple(measured), scale=scale), prepared.merged)
-
-
-def replanned(prepared: Prepared, merged: Merged) -> Prepared:
-    """Another plan, of a program that is another, or is placed in another way."""
-    planned = make_plan(merged.program, prepared.target, prepared.judges, prepared.scale)
-    old = prepared.cases
-    planned, cases = _settled(
-        planned,
-        merged,
-        [case.captured for case in old],
-        [case.choice for case in old],
-        [case.options for case in old],
-    )
-    return replace(prepared, planned=planned, cases=cases, merged=merged)
-
-
-def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Target:
-    """The target of this name, if it is one, with these backends instead of its own, if any.
-
-    Raises:
-        UsageError: no such target, or it has no such backend.
-    """
-    found = find_target(target) if isinstance(target, str) else target
-    return found if backends is None else with_backends(found, backends)
-
-
-def targets_of(
-    given: str | Target | Sequence[str | Target], backends: Sequence[str] | None = None
-) -> tuple[Target, ...]:
-    """The targets of these names, in the order in which a host that can run several prefers them.
-
-    Raises:
-        UsageError: none, one twice, or as :func:`target_of`.
-    """
-    every = [given] if isinstance(given, str | Target) else list(given)
-    return by_preference([target_of(one, backends) for one in every])
 
 
 def require_backends(target: Target, *, deferred: bool = False) -> None:
@@ -407,37 +211,3 @@ def _optimise(
         optimised.append(done)
         records = records or own
     return merge(optimised, [choice_text(choice) for choice in choices]), records
-
-
-def _settled(
-    planned: Planned,
-    merged: Merged,
-    captures: Sequence[Captured],
-    choices: Sequence[dict[str, Any]],
-    settings: Sequence[dict[str, Any]],
-) -> tuple[Planned, tuple[Case, ...]]:
-    """The plan of the first variant in plain numbers, and the cases."""
-    growth = growth_of(planned.plan)
-    if growth:
-        planned = replace(planned, plan=plain_plan(planned.plan), growth=growth)
-    cases = _cases(planned, merged, captures, choices, settings)
-    return replace(planned, plan=cases[0].plan), cases
-
-
-def _cases(
-    planned: Planned,
-    merged: Merged,
-    captures: Sequence[Captured],
-    choices: Sequence[dict[str, Any]],
-    settings: Sequence[dict[str, Any]],
-) -> tuple[Case, ...]:
-    constants = merged.program.constants
-    cases: list[Case] = []
-    rows = zip(merged.variations, captures, choices, settings, strict=True)
-    for own, captured, choice, setting in rows:
-        trips = {name: own.trips[body] for name, body in planned.loops.items()}
-        tensors = {v: own.constants.get(n, constants[n]) for v, n in planned.constants.items()}
-        plan = rescheduled(planned.plan, trips, own.repeats)
-        check_buffers(plan, plan_buffers(plan))
-        cases.append(Case(choice, setting, captured, plan, trips, tensors))
-    return tuple(cases)

@@ -23,21 +23,17 @@ from partitioner.backends.execution import ArtifactFiles, DeviceOptions, Executa
 from partitioner.batching import Bucket, with_rows
 from partitioner.caching.cache import CompileCache
 from partitioner.capture.replay import drawn_in_order, run_eager
+from partitioner.cases import Case
 from partitioner.compiling import Compilation, Pending, SegmentCompiler, moved
 from partitioner.eager import EagerSegment
 from partitioner.engines.crew import Crew
-from partitioner.frontend import PARITY_SEED, Case, Prepared, example_request
-from partitioner.parity import (
-    Checked,
-    check_outputs,
-    check_segments,
-    keep_evidence,
-    write_sample,
-)
+from partitioner.frontend import PARITY_SEED, example_request
+from partitioner.parity import Checked, check_outputs, check_segments, keep_evidence, write_sample
 from partitioner.phases import Phases
 from partitioner.plan import Plan
 from partitioner.planning.plan import Planned
 from partitioner.planning.segments import Segment
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.range_parity import bucket_at, named_by_row, prepared_at
 from partitioner.row_parity import check_row, last_row

@@ -23,20 +23,15 @@ from partitioner.caching.parity_key import parity_key
 from partitioner.compiling import Compilation
 from partitioner.compressing import compress
 from partitioner.engines.crew import Crew
-from partitioner.frontend import Prepared, prepare
-from partitioner.frontend import tune as tune_plan
+from partitioner.frontend import prepare
 from partitioner.job import Job
 from partitioner.phases import Phases, working_directory
 from partitioner.precision import hint_for
+from partitioner.prepared import Prepared
 from partitioner.provenance import attested
 from partitioner.range_parity import check_backends
-from partitioner.recording import (
-    plain_options,
-    portable_plan,
-    report_of,
-    toolchain,
-    variants_of,
-)
+from partitioner.recording import plain_options, portable_plan, report_of, toolchain, variants_of
+from partitioner.replanning import tune as tune_plan
 from partitioner.requirements import requirements_of
 from partitioner.runtime.scheduling.alignment import only_loop
 from partitioner.settings import Settings

@@ -14,7 +14,7 @@ import torch
 import partitioner.runtime
 from partitioner.artifacts.manifest import Batch
 from partitioner.capture import evaluation_mode
-from partitioner.capture.stages import find_modules
+from partitioner.capture.module_paths import find_modules
 from partitioner.capture.structure import named_leaves, named_tensors
 from partitioner.compressing import complete
 from partitioner.errors import ParityError

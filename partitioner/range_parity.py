@@ -11,12 +11,13 @@ from torch import fx
 from partitioner.artifacts.manifest import Batch
 from partitioner.backends import find_backend
 from partitioner.batching import Bucket, with_rows
+from partitioner.cases import Case
 from partitioner.errors import UsageError
-from partitioner.frontend import Case, Prepared
 from partitioner.plan import Plan
 from partitioner.plan_rows import batch_at, narrowed, plan_at
 from partitioner.planning.plan import Planned
 from partitioner.planning.segments import Segment
+from partitioner.prepared import Prepared
 from partitioner.program import TensorType, copy_graph
 from partitioner.rowcounts import at_rows
 

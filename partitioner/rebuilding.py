@@ -9,11 +9,13 @@ from typing import Any
 from partitioner.artifacts.manifest import Manifest
 from partitioner.compressing import compress
 from partitioner.errors import ModelError
-from partitioner.frontend import Prepared, prepare, tune_as
+from partitioner.frontend import prepare
 from partitioner.passes.pipeline import DEFAULT, Observer
 from partitioner.plan import Plan
+from partitioner.prepared import Prepared
 from partitioner.quality import Metric, QualityBudget
 from partitioner.recipes import read_recipe
+from partitioner.replanning import tune_as
 from partitioner.settings import BUILD_OPTIONS
 from partitioner.specs import Image, Noise
 from partitioner.targets import Target

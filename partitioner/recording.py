@@ -14,10 +14,11 @@ from partitioner.artifacts.manifest import ConstantRef, ParitySample, Variant
 from partitioner.artifacts.names import check_label
 from partitioner.buffers import measure
 from partitioner.capture.sources import portable
+from partitioner.cases import Case
 from partitioner.compiling import Compilation
 from partitioner.errors import BundleError, UsageError
-from partitioner.frontend import Case, Prepared
 from partitioner.plan import Plan
+from partitioner.prepared import Prepared
 from partitioner.report.groups import node_groups
 
 __all__ = [

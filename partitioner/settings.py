@@ -12,7 +12,7 @@ from partitioner.backendoptions import BackendOptions
 from partitioner.batching import Bucket
 from partitioner.caching.cache import CompileCache
 from partitioner.capture import Captured
-from partitioner.capture.stages import find_modules
+from partitioner.capture.module_paths import find_modules
 from partitioner.choices import capture_variants
 from partitioner.passes.pipeline import Observer, dump_to
 from partitioner.precision import Precision, allowed_error

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from partitioner.cases import Case
 from partitioner.errors import UsageError
-from partitioner.frontend import Case, Prepared
 from partitioner.plan import Plan
+from partitioner.prepared import Prepared
 from partitioner.rowcounts import RowRange
 from partitioner.runtime.scheduling.stepping import check_steps
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from partitioner.backends.verdicts import CODES, Rejected
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
 from partitioner.modelfile import load_model
 from partitioner.planning.graphs import is_op
 from partitioner.planning.plan import HostCall
+from partitioner.prepared import Prepared
 from tests.test_diffusers import dit, stable_diffusion
 
 ROOT = Path(__file__).parents[1]

@@ -27,11 +27,13 @@ from partitioner.backends.facts import OURS, code_digest, processor, versions_of
 from partitioner.backends.graphs import encode_argument, encode_type
 from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, Part, part
+from partitioner.capture.module_paths import find_modules
 from partitioner.capture.sources import portable
-from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves
-from partitioner.frontend import PARITY_SEED, Case, Prepared
+from partitioner.cases import Case
+from partitioner.frontend import PARITY_SEED
 from partitioner.plan import Plan
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.runtime.cpus import usable_cpus
 from partitioner.weights import tensor_bytes

@@ -15,7 +15,7 @@ from torch import nn
 from partitioner.capture.assembly import assemble
 from partitioner.capture.driver import Recorder
 from partitioner.capture.loops import Repetition
-from partitioner.capture.stages import find_modules
+from partitioner.capture.module_paths import find_modules
 from partitioner.capture.structure import named_leaves, register_dataclasses, replace_leaves
 from partitioner.capture.tape import Constant, Operand
 from partitioner.errors import CaptureError
@@ -93,7 +93,7 @@ def capture(
         result = recorder.run(pipeline, {**arguments, **(options or {})})
         outputs = _outputs(recorder, result)
     entries = recorder.tape.entries
-    program, found = assemble(entries, list(recorder.stages.values()), outputs)
+    program, found = assemble(entries, recorder.stages, outputs)
     program.inputs = _input_specs(program, tensors, inputs or {})
     program.host_ops = dict(recorder.host_ops)
     verify(program)

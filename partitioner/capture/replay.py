@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from partitioner.capture import evaluation_mode
 from partitioner.capture.draws import Streams, classify, is_random, memory_order
+from partitioner.capture.module_paths import find_modules
 from partitioner.capture.sources import calling_line
-from partitioner.capture.stages import find_modules
 from partitioner.capture.structure import named_leaves, replace_leaves
 from partitioner.errors import CaptureError
 from partitioner.program import DrawSequence

@@ -10,13 +10,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from partitioner.capture.sources import portable
-from partitioner.frontend import Prepared
 from partitioner.passes.costs import program_cost
 from partitioner.plan import Loop, Plan, Step
 from partitioner.planning.borders import Border, explain_borders
 from partitioner.planning.estimate import PlanEstimate, estimate_plan
 from partitioner.planning.fallbacks import find_fallbacks, preferred_backend
 from partitioner.planning.plan import Planned
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.report.formats import FORMAT, VERSION
 from partitioner.report.groups import node_groups

@@ -9,7 +9,6 @@ from torch import fx
 
 from partitioner.buffers.timeline import Moment, timeline, written
 from partitioner.capture.sources import portable
-from partitioner.frontend import Prepared
 from partitioner.passes.costs import operations
 from partitioner.passes.ops import op_name
 from partitioner.plan import Call, Plan
@@ -18,6 +17,7 @@ from partitioner.planning.cost import bounds, work_of
 from partitioner.planning.graphs import placeholders, results_of
 from partitioner.planning.plan import HostCall
 from partitioner.planning.segments import Segment
+from partitioner.prepared import Prepared
 from partitioner.program import is_getitem
 from partitioner.report.layout import NODE_HEIGHT, NODE_WIDTH, lay_out
 from partitioner.targets import Target

@@ -8,12 +8,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from partitioner.errors import PartitionerError, UsageError
+from partitioner.targets.catalogue import find_target
 from partitioner.targets.facts import Device, Target
 
-__all__ = ["by_preference", "naming_target", "with_backends"]
+__all__ = ["by_preference", "naming_target", "target_of", "targets_of", "with_backends"]
 
 #: The device that is the machine itself.
 _HOST = "cpu"
+
+
+def target_of(target: str | Target, backends: Sequence[str] | None = None) -> Target:
+    """The target of this name, if it is one, with these backends instead of its own, if any.
+
+    Raises:
+        UsageError: no such target, or it has no such backend.
+    """
+    found = find_target(target) if isinstance(target, str) else target
+    return found if backends is None else with_backends(found, backends)
+
+
+def targets_of(
+    given: str | Target | Sequence[str | Target], backends: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """The targets of these names, in the order in which a host that can run several prefers them.
+
+    Raises:
+        UsageError: none, one twice, or as :func:`target_of`.
+    """
+    every = [given] if isinstance(given, str | Target) else list(given)
+    return by_preference([target_of(one, backends) for one in every])
 
 
 def by_preference(targets: Sequence[Target]) -> tuple[Target, ...]:

@@ -19,7 +19,7 @@ from partitioner.artifacts.index import BundleIndex
 from partitioner.artifacts.manifest import SCHEMA_VERSION
 from partitioner.errors import IncompatibleBundleError
 from partitioner.runtime.verify import verify_bundle
-from tests.artifacts.test_bundle import rewrite
+from tests.artifacts.damage import rewrite
 from tests.cli.test_schedules import partition
 
 GOLDEN = Path(__file__).parent / "data" / "golden"

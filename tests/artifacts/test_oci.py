@@ -1,4 +1,4 @@
-"""The OCI documents of a bundle. Hostile ones are in ``test_bundle.py``."""
+"""The OCI documents of a bundle. Hostile ones are in ``test_bundle_documents.py``."""
 
 from __future__ import annotations
 

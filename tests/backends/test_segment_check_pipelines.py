@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from partitioner.cli import segment_report
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
 from partitioner.modelfile import load_model
+from partitioner.prepared import Prepared
 from tests import test_diffusers
 
 MODEL = "examples/bernini/model.py"

@@ -22,10 +22,10 @@ from partitioner.errors import BackendError, InputError, MissingDependencyError,
 from partitioner.specs import InputSpec, Noise
 from tests.bundles import spec
 from tests.cli.verbs import partition
-from tests.runtime.test_pipeline import make_sampler
+from tests.runtime.samples import make_sampler
 from tests.runtime.tracefiles import read_trace
 
-HOST_OP = "tests.runtime.test_pipeline:count_positive"
+HOST_OP = "tests.runtime.samples:count_positive"
 QUICK = ("--seconds", "0", "--requests", "3", "--warm-up", "1", "--starts", "0")
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from partitioner.benching.measuring import Budget, at_once, in_turn, watched
 from partitioner.benching.results import parts_of
 from partitioner.errors import UsageError
 from partitioner.runtime import load
-from tests.runtime.test_pipeline import count_positive, make_sampler
+from tests.runtime.samples import count_positive, make_sampler
 
 ONCE = Budget(seconds=0, least=4, warm_up=1)
 

@@ -14,7 +14,7 @@ from partitioner.backends.onnx.compile import OnnxCompiler
 from partitioner.builder import BuildResult, build
 from partitioner.caching import CacheOptions
 from partitioner.runtime.verify import verify_bundle
-from tests.test_builder import EXAMPLE, Pipeline
+from tests.small_pipeline import EXAMPLE, Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ from partitioner.backends.facts import OURS
 from partitioner.batching import Bucket
 from partitioner.caching.keys import Key, compare_keys
 from partitioner.caching.parity_key import parity_key
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
 from partitioner.modelfile import load_model
+from partitioner.prepared import Prepared
 
 MODEL = """
 import torch

@@ -25,7 +25,8 @@ from partitioner.compressing import compress
 from partitioner.compression.rewrite import STATIC, compressed
 from partitioner.compression.static import LARGEST, StaticProduct, merged
 from partitioner.errors import ModelError, UsageError
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
+from partitioner.prepared import Prepared
 from partitioner.program import Program
 from tests.backends.test_openvino_compile import segment_of
 

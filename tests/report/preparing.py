@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
 from partitioner.planning.overrides import Overrides
 from partitioner.planning.plan import make_plan
+from partitioner.prepared import Prepared
 from tests.planning.sketch import TWO, Judge, Sketch, aten
 
 __all__ = ["LINE", "large", "small"]

@@ -11,8 +11,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from partitioner.frontend import Prepared
 from partitioner.planning.segments import Segment
+from partitioner.prepared import Prepared
 from partitioner.report.document import describe
 from partitioner.report.drawing import draw
 from partitioner.report.page import render_page

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from partitioner.runtime import load
-from tests.runtime.test_pipeline import IMAGE, count_positive, make_sampler
+from tests.runtime.samples import IMAGE, count_positive, make_sampler
 
 ROOT = Path(__file__).parents[2]
 

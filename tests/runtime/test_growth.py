@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import growing
-from tests.runtime.test_pipeline import make_sampler
+from tests.runtime.samples import make_sampler
 
 LIMIT = 5 * 2**20
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.runtime.test_pipeline import make_identity
+from tests.runtime.samples import make_identity
 
 HEAVY = ("torch", "onnx", "onnxscript", "networkx", "click", "rich", "PIL", "scipy", "skimage")
 

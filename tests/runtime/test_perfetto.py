@@ -9,7 +9,7 @@ import pytest
 from partitioner.runtime import QueueOptions, load, tracing
 from tests.report.browsing import start
 from tests.runtime.perfetto import query, shown
-from tests.runtime.test_pipeline import count_positive, make_sampler
+from tests.runtime.samples import count_positive, make_sampler
 from tests.runtime.test_traces import IMAGE
 
 

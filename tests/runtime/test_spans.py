@@ -21,7 +21,7 @@ from opentelemetry.trace import StatusCode
 from partitioner.runtime import Pipeline, StepEvent, load
 from partitioner.runtime.probes import Source
 from partitioner.runtime.spans import Spans
-from tests.runtime.test_pipeline import count_positive, make_identity, make_sampler
+from tests.runtime.samples import count_positive, make_identity, make_sampler
 
 IMAGE = np.ones((1, 8), np.float32)
 

@@ -15,7 +15,7 @@ from partitioner.errors import OutputError, OverloadedError, UsageError
 from partitioner.runtime import Pipeline, QueueOptions, StepEvent, load, tracing
 from partitioner.runtime.probes import Source
 from partitioner.runtime.traces import Trace
-from tests.runtime.test_pipeline import count_positive, make_sampler
+from tests.runtime.samples import count_positive, make_sampler
 from tests.runtime.tracefiles import check_trace, read_trace
 
 IMAGE = np.ones((1, 8), np.float32)

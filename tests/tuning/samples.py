@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from partitioner.frontend import Prepared, prepare
+from partitioner.frontend import prepare
+from partitioner.prepared import Prepared
 
 __all__ = ["TwoStages", "prepared"]
 

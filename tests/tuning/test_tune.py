@@ -11,8 +11,8 @@ import partitioner
 from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends.base import CompileOptions
 from partitioner.errors import BundleError, ModelError, UsageError
-from partitioner.frontend import tune, tune_as
 from partitioner.recipes import read_recipe
+from partitioner.replanning import tune, tune_as
 from partitioner.tuning import Tuned, scale_of
 from partitioner.tuning.measuring import Workbench
 from partitioner.tuning.pieces import pieces_of
