@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from partitioner.errors import MissingDependencyError, OutputError
+from partitioner.wholefiles import write_whole
 
 __all__ = ["MESH_SUFFIXES", "mesh_bytes", "write_mesh"]
 
@@ -41,17 +42,7 @@ def write_mesh(path: str | os.PathLike[str], vertices: Array, faces: Array) -> N
             f"{', '.join(MESH_SUFFIXES)}"
         )
     content = mesh_bytes(vertices, faces, suffix, where=str(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write the mesh: {error.strerror or error}",
-            where=str(path),
-            advice="give a path in a folder that exists and can be written to",
-        ) from error
+    write_whole(path, lambda file: file.write(content))
 
 
 def mesh_bytes(vertices: Array, faces: Array, suffix: str, where: str | None = None) -> bytes:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from partitioner.arrayfiles import write_npz
 from partitioner.artifacts.manifest import (
     ConstantRef,
     Expected,
@@ -38,6 +39,7 @@ from partitioner.runtime.compare import Difference, compare, sampled
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule
 from partitioner.specs import TensorSpec
+from partitioner.wholefiles import write_whole
 
 __all__ = ["Checked", "check_outputs", "check_segments", "expected_of", "write_sample"]
 
@@ -372,16 +374,10 @@ def keep_evidence(directory: Path) -> Callable[[str, Mapping[str, Array]], Path]
     def keep(name: str, arrays: Mapping[str, Array]) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         target = directory / f"{name}.npz"
-        partial = directory / f".{name}.partial"
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                **{key: np.asarray(value) for key, value in arrays.items()},
-            )
-        partial.replace(target)
+        write_whole(target, lambda file: write_npz(file, arrays))
         shapes = {key: list(np.shape(value)) for key, value in arrays.items()}
-        (directory / f"{name}.json").write_text(json.dumps(shapes, indent=2))
+        text = json.dumps(shapes, indent=2)
+        write_whole(directory / f"{name}.json", lambda file: file.write(text.encode()))
         return target
 
     return keep

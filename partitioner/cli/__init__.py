@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import partitioner
-from partitioner.cli.common import Failing
+from partitioner.cli.failing import Failing
 
 __all__ = ["main"]
 
@@ -81,5 +81,6 @@ def main() -> None:
     Exit codes: 0 done, 2 usage, 3 model file, 4 capture, 5 pass or program, 6 placement,
     7 compiler or backend, 8 parity, 9 damaged bundle, 10 incompatible bundle, 11 input,
     12 output, 13 missing library, 16 slower than allowed, 20 store, 21 not in the store,
-    22 another writer was first, 23 signature, 130 interrupted, 1 anything else.
+    22 another writer was first, 23 signature, 130 interrupted, 141 output closed,
+    1 anything else.
     """

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from partitioner.cli.amounts import Amount
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.run import parse_inputs
 from partitioner.cli.serving import parse_counts, serving_of, serving_options
 from partitioner.errors import UsageError
+from partitioner.wholefiles import check_target
 
 __all__ = ["SLOWER", "command"]
 
@@ -91,6 +92,7 @@ def command(bundle: str, as_json: bool, **given: Any) -> None:
         raise UsageError("--fail-above is about --compare, which is not given")
     for chart in given["charts"]:
         check_chart(chart)
+        check_target(chart)
     least = given["requests"]
     options = Options(
         inputs=parse_inputs(given["given"]),

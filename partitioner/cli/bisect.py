@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
 from partitioner.cli.loading import host_op_option
 from partitioner.cli.models import member_option, needs_torch, stage_paths, target_files
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import allow_option
 from partitioner.errors import UsageError
 from partitioner.hostops import import_host_op

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from partitioner.cli.caching import cache_lines, cache_of, cache_options
-from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.limits import limit_options, limits_of
 from partitioner.cli.models import (
     batch_option,
@@ -19,6 +18,8 @@ from partitioner.cli.models import (
     needs_torch,
     variant_choices,
 )
+from partitioner.cli.printing import emit, json_option
+from partitioner.cli.progress import progress_bar
 
 __all__ = ["command"]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partitioner.cli.amounts import Amount
-from partitioner.cli.common import Failing, emit, json_option
+from partitioner.cli.failing import Failing
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.tables import size_text
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option, progress_bar
 from partitioner.cli.limits import limit_options, limits_of
 from partitioner.cli.models import needs_torch
+from partitioner.cli.printing import emit, json_option
+from partitioner.cli.progress import progress_bar
 
 __all__ = ["command"]
 

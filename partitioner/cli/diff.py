@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.tables import aligned
 from partitioner.report.differences import differences
 from partitioner.report.numbers import size_text

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.targets import all_targets
 from partitioner.targets.available import missing_to_build, missing_to_run, unable_backends
 

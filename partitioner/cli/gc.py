@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from partitioner.cli.amounts import Amount
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import store_options, taken_options
 from partitioner.cli.tables import size_text
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.tables import passes_table, size_text
 from partitioner.plan import Call, Loop, Step, rescheduled
 

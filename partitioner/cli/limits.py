@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from partitioner.cli.amounts import Amount
+from partitioner.wholefiles import check_target
 
 __all__ = ["limit_options", "limits_of"]
 
@@ -44,6 +45,8 @@ def limit_options(timeout_s: float) -> Callable[[Callable[..., Any]], Callable[.
 def limits_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options' values, as ``build`` and ``finish_bundle`` take them."""
     limit = given["memory_limit"]
+    if given["log"] is not None:
+        check_target(given["log"])
     return {
         "timeout_s": given["timeout"],
         "memory_bytes": None if limit is None else int(limit * 2**30),

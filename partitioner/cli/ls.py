@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import store_options, taken_options
 from partitioner.cli.tables import size_text
 

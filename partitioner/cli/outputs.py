@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from partitioner.arrayfiles import write_npy, write_npz
 from partitioner.errors import OutputError
 from partitioner.pictureio import PICTURE_SUFFIXES, is_picture, picture_bytes
-from partitioner.wholefiles import write_whole
+from partitioner.wholefiles import check_target, write_whole
 
-__all__ = ["flat_outputs", "write_outputs", "write_text"]
+__all__ = ["check_output", "flat_outputs", "write_outputs", "write_text"]
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -29,6 +30,26 @@ def flat_outputs(outputs: Mapping[str, Any]) -> dict[str, Array]:
         else:
             flat[name] = value
     return flat
+
+
+def check_output(target: Path) -> None:
+    """Refuse, before a run, a place at which its outputs cannot be written after it.
+
+    Raises:
+        OutputError: a suffix that is not known, no folder, a directory by the name of a file or a
+            file by that of a directory.
+    """
+    suffix = target.suffix.lower()
+    if suffix in (*_MESHES, *PICTURE_SUFFIXES, ".npz"):
+        check_target(target)
+    elif suffix:
+        raise _unknown_suffix(target)
+    elif target.exists() and not target.is_dir():
+        raise OutputError(
+            f"{target} is a file, and no directory for arrays",
+            where=str(target),
+            advice="give a name with a suffix, such as all.npz, or the name of a directory",
+        )
 
 
 def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
@@ -50,7 +71,7 @@ def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
             return [_picture(*one) for one in _each(target, outputs)]
         flat = flat_outputs(outputs)
         if suffix == ".npz":
-            return [write_whole(target, lambda file: np.savez(file, allow_pickle=False, **flat))]
+            return [write_whole(target, lambda file: write_npz(file, flat))]
         if suffix == "":
             return _directory(target, flat)
     except OSError as error:
@@ -59,11 +80,7 @@ def write_outputs(target: Path, outputs: Mapping[str, Any]) -> list[Path]:
             where=str(target),
             advice="choose a place that can be written and has room",
         ) from error
-    raise OutputError(
-        f"outputs are not written as {suffix!r}",
-        where=str(target),
-        advice=f"use {', '.join((*_MESHES, *PICTURE_SUFFIXES, '.npz'))}, or a directory",
-    )
+    raise _unknown_suffix(target)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -92,10 +109,26 @@ def _row(array: Array, row: int, rows: int) -> Array:
     return array[row : row + 1] if array.shape[:1] == (rows,) else array
 
 
+def _unknown_suffix(target: Path) -> OutputError:
+    return OutputError(
+        f"outputs are not written as {target.suffix.lower()!r}",
+        where=str(target),
+        advice=f"use {', '.join((*_MESHES, *PICTURE_SUFFIXES, '.npz'))}, or a directory",
+    )
+
+
 def _directory(target: Path, outputs: Arrays) -> list[Path]:
+    # Names are the bundle's, which may be anybody's: none leads out of the directory.
+    wrong = next((name for name in outputs if Path(name).name != name or "\0" in name), None)
+    if wrong is not None:
+        raise OutputError(
+            f"the output {wrong!r} has no name that a file can have",
+            where=str(target),
+            advice="write .npz instead, which holds arrays by any name",
+        )
     target.mkdir(parents=True, exist_ok=True)
     return [
-        write_whole(target / f"{name}.npy", lambda file, a=array: np.save(file, a))
+        write_whole(target / f"{name}.npy", lambda file, a=array: write_npy(file, a))
         for name, array in outputs.items()
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from partitioner.cli import probe_report, segment_report
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.failing import error_document
 from partitioner.cli.models import (
     batch_option,
     capture_arguments,
@@ -21,7 +21,9 @@ from partitioner.cli.models import (
 )
 from partitioner.cli.outputs import write_text
 from partitioner.cli.plan_text import lines
+from partitioner.cli.printing import emit, json_option
 from partitioner.errors import UsageError
+from partitioner.wholefiles import check_target
 
 __all__ = ["command"]
 
@@ -68,6 +70,8 @@ def command(
       partition plan model.py --html plan.html
       partition plan model.py --json > plan.json
     """
+    if page is not None:
+        check_target(page)
     try:
         from partitioner.report.document import describe, describe_several
     except ImportError as error:
@@ -81,11 +85,15 @@ def command(
     if page is not None:
         write_text(page, _page(model, prepared, documents))
     whole = documents[0] if len(documents) == 1 else describe_several(documents)
+    found = (segment_report.failure_of(document.get("checks", [])) for document in documents)
+    failure = next((one for one in found if one is not None), None)
+    if failure is not None and as_json:
+        # One document: what was found, and the error that it is.
+        emit(True, {**whole, **error_document(failure)}, str)
+        raise click.exceptions.Exit(failure.exit_code)
     emit(as_json, whole, lambda: "\n".join(lines(documents, show_passes)))
-    for document in documents:
-        failure = segment_report.failure_of(document.get("checks", []))
-        if failure is not None:
-            raise failure
+    if failure is not None:
+        raise failure
 
 
 def _prepare(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from partitioner.cli.amounts import Amount
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import store_options, taken_options
 
 __all__ = ["command"]
@@ -38,8 +38,8 @@ def command(
     from partitioner.artifacts.store.locations import open_store, parse_reference
     from partitioner.artifacts.store.presigned import presign
     from partitioner.artifacts.store.sources import PRESIGNED
-    from partitioner.artifacts.writer import as_output_errors
     from partitioner.errors import UsageError
+    from partitioner.wholefiles import check_target, write_whole
 
     parsed = parse_reference(reference)
     path = output or Path(f"{parsed.name}{PRESIGNED}")
@@ -47,8 +47,8 @@ def command(
         raise UsageError(
             f"{path} does not end in {PRESIGNED}", advice="load and pull tell it by that"
         )
+    check_target(path)
     data = presign(open_store(parsed.store, taken_options(options)), parsed, int(hours * 3600))
-    with as_output_errors(path):
-        path.touch(mode=0o600)
-        path.write_bytes(data)
+    # Whoever can read it can read the bundle.
+    write_whole(path, lambda file: file.write(data), mode=0o600)
     emit(as_json, {"path": str(path), "hours": hours}, lambda: f"{path}  valid for {hours:g} h")

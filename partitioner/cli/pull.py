@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
 from partitioner.cli.models import member_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import bytes_progress, require_option, store_options, taken_options
 from partitioner.cli.tables import size_text
 

@@ -9,10 +9,12 @@ from typing import Any
 import click
 import numpy as np
 
-from partitioner.cli.common import emit, json_option, progress_bar
+from partitioner.arrayfiles import read_npy, read_npz
 from partitioner.cli.loading import device_options, hash_option, loading_of, residence_options
 from partitioner.cli.models import member_option
-from partitioner.cli.outputs import flat_outputs, write_outputs
+from partitioner.cli.outputs import check_output, flat_outputs, write_outputs
+from partitioner.cli.printing import emit, json_option
+from partitioner.cli.progress import progress_bar
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import InputError
 
@@ -71,6 +73,8 @@ def command(bundle: str, given: tuple[str, ...], as_json: bool, **options: Any) 
     """
     from partitioner.runtime import load
 
+    if options["output"]:
+        check_output(options["output"])
     start = time.perf_counter()
     with load(bundle, **loading_of(options)) as pipe:
         loaded = time.perf_counter()
@@ -136,8 +140,11 @@ def _seed(text: str | None) -> Any:
 
 def _input(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"--input takes NAME=VALUE, not {text!r}")
+    if not equals or not name or not value:
+        raise InputError(
+            f"--input takes NAME=VALUE, not {text!r}",
+            advice="give a picture, .npy, .npz or numbers: --input label=3",
+        )
     path, _, key = value.partition(":")
     if path.endswith((".npy", ".npz")):
         return name, _array(path, key)
@@ -145,7 +152,9 @@ def _input(text: str) -> tuple[str, Any]:
         numbers = np.array([float(part) for part in value.split(",")])
     except ValueError:
         return name, _picture(value)
-    whole = numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else numbers
+    # Whole numbers that int64 holds; NaN is none.
+    fits = (numbers == np.round(numbers)) & (np.abs(numbers) < 2.0**63)
+    whole = numbers.astype(np.int64) if fits.all() else numbers
     return name, whole if "," in value else whole[0]
 
 
@@ -158,14 +167,13 @@ def _picture(value: str) -> str:
 
 
 def _array(path: str, key: str) -> Any:
-    try:
-        # Never pickled objects: a file of arrays is data.
-        loaded = np.load(path, allow_pickle=False)
-        if path.endswith(".npy"):
-            return loaded
-        return loaded[key or loaded.files[0]]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as arrays: {error}", where=path) from error
+    if path.endswith(".npz"):
+        return read_npz(path, key)
+    if key:
+        raise InputError(
+            f"{path} has one array, and none by the name {key!r}", advice=f"give {path} alone"
+        )
+    return read_npy(path)
 
 
 def _text(document: dict[str, Any]) -> str:

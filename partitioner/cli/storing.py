@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from partitioner.artifacts.store.options import StoreOptions
-from partitioner.cli.common import progress_bar
+from partitioner.cli.progress import progress_bar
 
 __all__ = ["allow_option", "bytes_progress", "require_option", "store_options", "taken_options"]
 

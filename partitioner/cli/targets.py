@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
 from partitioner.cli.doctor import target_rows
 from partitioner.cli.models import target_files
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.tables import aligned, count_text, size_text
 from partitioner.targets import Device, Target, all_targets, find_target
 

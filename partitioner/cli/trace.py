@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.run import parse_inputs
 from partitioner.cli.serving import serving_of, serving_options
+from partitioner.wholefiles import check_target
 
 __all__ = ["command"]
 
@@ -49,6 +50,7 @@ def command(bundle: str, as_json: bool, **given: Any) -> None:
     from partitioner.benching.requests import sample_request
     from partitioner.runtime import tracing
 
+    check_target(given["output"])
     serving, count = serving_of(bundle, given), given["requests"]
     with serving.load(given["workers"], limit=count) as pipe:
         inputs = parse_inputs(given["given"])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partitioner.cli.common import emit, json_option
 from partitioner.cli.loading import compute_options, loading_of
 from partitioner.cli.models import member_option, needs_torch
+from partitioner.cli.printing import emit, json_option
 from partitioner.cli.storing import allow_option, require_option
 from partitioner.errors import UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from partitioner.cli.common import emit, json_option
+from partitioner.cli.printing import emit, json_option
 
 __all__ = ["command"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from partitioner.arrayfiles import write_npz
 from partitioner.errors import OutputError
 from partitioner.meshio import MESH_SUFFIXES, mesh_bytes
 from partitioner.pictureio import PICTURE_SUFFIXES, is_picture, picture_bytes
@@ -162,7 +163,7 @@ def _picture(outputs: Mapping[str, Array], suffix: str) -> bytes:
 
 def _npz(outputs: Mapping[str, Array]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **outputs)
+    write_npz(file, outputs)
     return file.getvalue()
 
 
