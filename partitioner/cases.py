@@ -12,7 +12,7 @@ from partitioner.buffers import plan_buffers
 from partitioner.buffers.check import check_buffers
 from partitioner.capture import Captured
 from partitioner.plan import Plan, rescheduled
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.program import DrawSequence
 from partitioner.rowcounts import growth_of, plain_plan
 from partitioner.variants import Merged

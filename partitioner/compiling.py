@@ -22,8 +22,9 @@ from partitioner.caching.segments import compile_segment
 from partitioner.engines.crew import Crew
 from partitioner.errors import CompileError
 from partitioner.planning.graphs import is_op
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment
+from partitioner.planning.tables import HostCall
 from partitioner.weights import Layout
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from partitioner.frontend import PARITY_SEED, example_request
 from partitioner.parity import Checked, check_outputs, check_segments, keep_evidence, write_sample
 from partitioner.phases import Phases
 from partitioner.plan import Plan
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment
 from partitioner.prepared import Prepared
 from partitioner.program import Program

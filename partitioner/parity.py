@@ -33,8 +33,9 @@ from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends.execution import Executable
 from partitioner.errors import ParityError
 from partitioner.plan import Plan
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment, run_segment
+from partitioner.planning.tables import HostCall
 from partitioner.runtime.compare import Difference, compare, sampled
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule

@@ -13,7 +13,7 @@ from partitioner.cases import Case
 from partitioner.compression.search import Trade
 from partitioner.passes.pipeline import PassRecord
 from partitioner.planning.overrides import Overrides
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.scale import Scale
 from partitioner.planning.verdicts import Judge
 from partitioner.program import Program

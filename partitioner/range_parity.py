@@ -15,7 +15,7 @@ from partitioner.cases import Case
 from partitioner.errors import UsageError
 from partitioner.plan import Plan
 from partitioner.plan_rows import batch_at, narrowed, plan_at
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment
 from partitioner.prepared import Prepared
 from partitioner.program import TensorType, copy_graph

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment, run_segment
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule

@@ -14,7 +14,7 @@ from partitioner.backends.verdicts import CODES, Rejected
 from partitioner.frontend import prepare
 from partitioner.modelfile import load_model
 from partitioner.planning.graphs import is_op
-from partitioner.planning.plan import HostCall
+from partitioner.planning.tables import HostCall
 from partitioner.prepared import Prepared
 from tests.test_diffusers import dit, stable_diffusion
 

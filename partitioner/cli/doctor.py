@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from partitioner.cli.libraries import BUILD, OPTIONAL, RUN, version_of
 from partitioner.cli.printing import emit, json_option
-from partitioner.targets import all_targets
-from partitioner.targets.available import missing_to_build, missing_to_run, unable_backends
+from partitioner.cli.target_rows import target_line, target_rows
 
-__all__ = ["command", "target_rows"]
-
-#: distribution -> what it is for.
-_RUN = {"numpy": "run", "onnxruntime": "run onnx segments"}
-_BUILD = {"torch": "build", "onnx": "build", "onnxscript": "build"}
-_OPTIONAL = {
-    "openvino": "build and run openvino segments (extra openvino)",
-    "torch-neuronx": "compile and run neuron segments (docs/neuron.md)",
-    "pillow": "pictures in and out (extra image)",
-    "rich": "progress bars (extra build)",
-    "scikit-image": "the host op marching_cubes (extra example)",
-    "trimesh": "mesh files (extra example)",
-}
+__all__ = ["command"]
 
 
 @click.command("doctor")
@@ -43,8 +28,10 @@ def command(bundle: Path | None, as_json: bool) -> None:
     if bundle is not None:
         _diagnose(bundle, as_json)
         return
-    groups = {"run": _RUN, "build": _BUILD, "optional": _OPTIONAL}
-    libraries = {group: {name: _version(name) for name in names} for group, names in groups.items()}
+    groups = {"run": RUN, "build": BUILD, "optional": OPTIONAL}
+    libraries = {
+        group: {name: version_of(name) for name in names} for group, names in groups.items()
+    }
     from partitioner.runtime.cpus import usable_cpus
 
     rows = target_rows()
@@ -101,36 +88,6 @@ def _diagnosis(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def target_rows(files: Sequence[str | os.PathLike[str]] = ()) -> list[dict[str, Any]]:
-    """Every target, and whether it can be built and run with what is installed.
-
-    Args:
-        files: the user's files of targets.
-    """
-    can_run = all(_version(name) is not None for name in _RUN)
-    can_build = can_run and all(_version(name) is not None for name in _BUILD)
-    rows: list[dict[str, Any]] = []
-    for target in all_targets(files):
-        fits = not target.machine or platform.machine() in target.machine
-        rows.append(
-            {
-                "name": target.name,
-                "backends": list(target.backends),
-                "build": can_build and not missing_to_build(target) and not unable_backends(target),
-                "run": can_run and fits and not missing_to_run(target),
-                "note": target.note,
-            }
-        )
-    return rows
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _advice(libraries: dict[str, dict[str, str | None]]) -> list[str]:
     advice: list[str] = []
     if None in libraries["run"].values():
@@ -145,15 +102,13 @@ def _advice(libraries: dict[str, dict[str, str | None]]) -> list[str]:
 
 
 def _text(document: dict[str, Any]) -> str:
-    from partitioner.cli.targets import line
-
     lines = [
         f"python {document['python']} on {document['machine']}, {document['cpus']} CPUs usable"
     ]
-    purposes = {**_RUN, **_BUILD, **_OPTIONAL}
+    purposes = {**RUN, **BUILD, **OPTIONAL}
     for group in document["libraries"].values():
         for name, version in group.items():
             lines.append(f"  {name:<14} {version or 'missing':<12} {purposes[name]}")
     # Instances are many, and differ in figures only.
-    lines += [line(row) for row in document["targets"] if "." not in row["name"]]
+    lines += [target_line(row) for row in document["targets"] if "." not in row["name"]]
     return "\n".join([*lines, *document["advice"]])

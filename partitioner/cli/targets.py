@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from partitioner.cli.doctor import target_rows
 from partitioner.cli.models import target_files
 from partitioner.cli.printing import emit, json_option
 from partitioner.cli.tables import aligned, count_text, size_text
+from partitioner.cli.target_rows import target_line, target_rows, yes_or_no
 from partitioner.targets import Device, Target, all_targets, find_target
 
-__all__ = ["command", "line"]
+__all__ = ["command"]
 
 _HEADER = (
     "target",
@@ -62,12 +62,6 @@ def command(
     )
 
 
-def line(row: dict[str, Any]) -> str:
-    """One target for people, in a line."""
-    here = f"build {_yes(row['build'])}, run {_yes(row['run'])}"
-    return f"{row['name']:<10} {', '.join(row['backends']):<20} {here:<19} {row['note']}"
-
-
 def _document(target: Target, here: dict[str, Any]) -> dict[str, Any]:
     return {**asdict(target), "build": here["build"], "run": here["run"]}
 
@@ -83,8 +77,8 @@ def _table(targets: list[Target], here: dict[str, dict[str, Any]]) -> Iterator[s
         cells.append(
             [
                 target.name,
-                _yes(row["build"]),
-                _yes(row["run"]),
+                yes_or_no(row["build"]),
+                yes_or_no(row["run"]),
                 device.name,
                 str(device.cores),
                 size_text(device.memory_bytes),
@@ -106,15 +100,11 @@ def _price(target: Target) -> str:
     return f"{price.per_hour:.4f} {price.currency}" if price else "-"
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
 # --- one in full --------------------------------------------------------------------------------
 
 
 def _in_full(target: Target, here: dict[str, Any]) -> Iterator[str]:
-    yield line(here)
+    yield target_line(here)
     shares = f"family {target.family}"
     if target.instance:
         shares += f", figures of {target.instance}"

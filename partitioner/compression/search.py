@@ -29,7 +29,7 @@ from partitioner.compression.rewrite import LEVELS, STATIC, Level, compressed, w
 from partitioner.compression.static import StaticProduct, merged
 from partitioner.errors import UsageError
 from partitioner.interpreter import run_program
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment
 from partitioner.program import Program, node_type
 from partitioner.reference import Recorder, run_reference

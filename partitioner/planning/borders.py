@@ -14,7 +14,8 @@ from partitioner.buffers.timeline import written
 from partitioner.passes.ops import op_name
 from partitioner.plan import Loop, Plan, Step
 from partitioner.planning.cost import node_seconds, work_of
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program, is_getitem
 from partitioner.specs import fixed_nbytes
 from partitioner.targets import Target

@@ -26,7 +26,7 @@ from partitioner.plan import Call, Loop, Step
 from partitioner.program import Program, call, host, loop
 
 if TYPE_CHECKING:
-    from partitioner.planning.plan import Planned
+    from partitioner.planning.planned import Planned
 
 __all__ = ["difference"]
 

@@ -17,10 +17,11 @@ from partitioner.passes.costs import operations
 from partitioner.planning.cost import bounds, instructions, work_of
 from partitioner.planning.flow import Crossing, Flow, follow
 from partitioner.planning.memory import MemoryNeed, memory_of, weights_of
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.posing import rates_of
 from partitioner.planning.scale import Scale
 from partitioner.planning.segments import Segment
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program, is_getitem
 from partitioner.specs import fixed_nbytes
 from partitioner.targets import Device, Target

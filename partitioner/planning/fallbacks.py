@@ -14,7 +14,7 @@ from partitioner.planning.borders import nodes_of_segments
 from partitioner.planning.cost import node_seconds, work_of
 from partitioner.planning.estimate import PlanEstimate
 from partitioner.planning.graphs import runs_of_graphs
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.program import Program
 from partitioner.targets import Target
 

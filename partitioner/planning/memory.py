@@ -16,8 +16,9 @@ from partitioner.buffers.layout import Interval, most_alive
 from partitioner.buffers.timeline import Moment, timeline
 from partitioner.plan import Call, Plan
 from partitioner.planning.limits import peak_bytes
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Segment
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program
 from partitioner.specs import fixed_nbytes
 

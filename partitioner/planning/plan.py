@@ -11,40 +11,16 @@ from torch import fx
 from partitioner.plan import Call, Carry, Draw, DrawGroup, Loop, Plan, Slice, Stacked, Step
 from partitioner.planning.graphs import items_of, placeholders, results_of
 from partitioner.planning.placement import Placement, place
+from partitioner.planning.planned import Planned
 from partitioner.planning.scale import Scale
-from partitioner.planning.segments import Part, Segment, cut_graph
-from partitioner.planning.tables import HostCall, Names, Segments, Values
+from partitioner.planning.segments import Part, cut_graph
+from partitioner.planning.tables import Names, Segments, Values
 from partitioner.planning.validate import validate_plan
 from partitioner.planning.verdicts import Judge
 from partitioner.program import Program, TensorType, call, loop, node_type, operands
-from partitioner.rowcounts import Growth
 from partitioner.targets import Target
 
-__all__ = ["HostCall", "Planned", "make_plan"]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan with what it was made of.
-
-    Attributes:
-        segments: by name; a graph, or a host op.
-        constants: value id -> name of the program's constant, for ``plan.constants``.
-        placement: who takes which node, and who does not and why.
-        loops: name of a loop -> name of the graph that is its body.
-        splits: name of a segment -> the limit for which it is not one with the segment before it.
-        origins: node of the program -> the segment that holds it.
-        growth: how the plan's values grow with the rows, where it is for a range of batch sizes.
-    """
-
-    plan: Plan
-    segments: dict[str, Segment | HostCall]
-    constants: dict[str, str]
-    placement: Placement
-    loops: dict[str, str] = field(default_factory=dict[str, str])
-    splits: dict[str, str] = field(default_factory=dict[str, str])
-    origins: dict[fx.Node, str] = field(default_factory=dict[fx.Node, str])
-    growth: Growth = field(default_factory=dict[str, tuple[int, ...]])
+__all__ = ["make_plan"]
 
 
 def make_plan(

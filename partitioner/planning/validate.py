@@ -25,7 +25,7 @@ from partitioner.program import STRUCTURAL, Program, TensorType, is_getitem
 from partitioner.specs import TensorSpec
 
 if TYPE_CHECKING:
-    from partitioner.planning.plan import Planned
+    from partitioner.planning.planned import Planned
     from partitioner.planning.verdicts import Judge
     from partitioner.targets import Target
 

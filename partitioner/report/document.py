@@ -15,7 +15,7 @@ from partitioner.plan import Loop, Plan, Step
 from partitioner.planning.borders import Border, explain_borders
 from partitioner.planning.estimate import PlanEstimate, estimate_plan
 from partitioner.planning.fallbacks import find_fallbacks, preferred_backend
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.prepared import Prepared
 from partitioner.program import Program
 from partitioner.report.formats import FORMAT, VERSION

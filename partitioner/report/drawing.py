@@ -15,8 +15,8 @@ from partitioner.plan import Call, Plan
 from partitioner.planning.borders import nodes_of_segments
 from partitioner.planning.cost import bounds, work_of
 from partitioner.planning.graphs import placeholders, results_of
-from partitioner.planning.plan import HostCall
 from partitioner.planning.segments import Segment
+from partitioner.planning.tables import HostCall
 from partitioner.prepared import Prepared
 from partitioner.program import is_getitem
 from partitioner.report.layout import NODE_HEIGHT, NODE_WIDTH, lay_out

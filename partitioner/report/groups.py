@@ -9,7 +9,7 @@ from partitioner.capture.sources import portable
 from partitioner.passes.ops import op_name
 from partitioner.planning.borders import nodes_of_segments
 from partitioner.planning.graphs import is_structural
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 
 __all__ = ["node_groups"]
 

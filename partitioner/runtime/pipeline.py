@@ -20,12 +20,12 @@ from partitioner.runtime.gate import Gate
 from partitioner.runtime.inputs import check_inputs, merged
 from partitioner.runtime.lazy import Shelf
 from partitioner.runtime.loading import close_segments
+from partitioner.runtime.narrowing import bundle_at, constants_at, executables_at
 from partitioner.runtime.queueing import DEFAULT_QUEUE, QueueOptions
 from partitioner.runtime.runner import Run
 from partitioner.runtime.scheduling.lanes import SteppedRun
 from partitioner.runtime.scheduling.stepping import Body, body_of
 from partitioner.runtime.seeds import Seeds, one_seed, seeds_of
-from partitioner.runtime.sized import bundle_at, constants_at, executables_at
 from partitioner.runtime.stats import Held, Stats, memory_stats, segment_stats
 from partitioner.runtime.submitting import Submitting
 from partitioner.runtime.tallies import Tallies

@@ -20,7 +20,7 @@ from partitioner.artifacts.writer import BundleWriter
 from partitioner.backends import find_backend
 from partitioner.backends.base import CompileOptions
 from partitioner.errors import UsageError
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.scale import Scale
 from partitioner.program import Program
 from partitioner.targets import Target

@@ -9,7 +9,7 @@ from torch import fx
 
 from partitioner.planning.cost import node_seconds, work_of
 from partitioner.planning.graphs import reachable_graphs
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import Part, cut_graph, make_part
 from partitioner.program import Program, is_getitem
 from partitioner.targets import Target

@@ -6,7 +6,7 @@ import torch
 
 from partitioner.interpreter import run_program
 from partitioner.plan import Call, Loop
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.program import Program
 
 from .simulate import random_inputs, run_by_runtime, simulate

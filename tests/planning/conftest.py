@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import fx
 
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.program import DrawOp, DrawSequence, Program
 
 from .edits import refused_by_first

@@ -11,7 +11,7 @@ from torch import fx
 
 from partitioner.errors import ProgramError
 from partitioner.plan import Loop
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.validate import validate_plan
 from partitioner.program import Program
 

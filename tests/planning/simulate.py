@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from partitioner.plan import Call, Loop, Step
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.segments import run_segment
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program
 from partitioner.runtime.runner import Run
 from partitioner.runtime.schedule import schedule

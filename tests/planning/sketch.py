@@ -12,7 +12,8 @@ from torch import fx
 
 from partitioner.backends.base import Rejected, Supported, Verdict
 from partitioner.hostops import host_op
-from partitioner.planning.plan import Planned, make_plan
+from partitioner.planning.plan import make_plan
+from partitioner.planning.planned import Planned
 from partitioner.program import (
     DrawSequence,
     Program,

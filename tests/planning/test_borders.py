@@ -10,7 +10,8 @@ from hypothesis import given
 from torch import fx
 
 from partitioner.planning.borders import Border, explain_borders
-from partitioner.planning.plan import Planned, make_plan
+from partitioner.planning.plan import make_plan
+from partitioner.planning.planned import Planned
 from partitioner.program import Program
 from partitioner.targets import Limits, Target
 from tests.programs import programs

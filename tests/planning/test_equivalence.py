@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from partitioner.planning.plan import HostCall, Planned
+from partitioner.planning.planned import Planned
+from partitioner.planning.tables import HostCall
 from partitioner.program import Program
 from partitioner.specs import TensorSpec
 

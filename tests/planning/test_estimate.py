@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 
 from partitioner.planning.estimate import PlanEstimate, estimate_plan
-from partitioner.planning.plan import Planned, make_plan
+from partitioner.planning.plan import make_plan
+from partitioner.planning.planned import Planned
 from partitioner.planning.scale import Scale
 from partitioner.program import Program
 from partitioner.targets import Device, Price, Target

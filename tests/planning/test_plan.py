@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from partitioner.plan import Call, Draw, DrawGroup
-from partitioner.planning.plan import HostCall
+from partitioner.planning.tables import HostCall
 from partitioner.program import DrawOp, DrawSequence
 
 from .computing import calls, planned_and_run

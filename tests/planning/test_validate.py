@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from partitioner.errors import ProgramError
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.planning.validate import validate_plan
 from partitioner.program import Program
 from partitioner.specs import TensorSpec

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from partitioner.planning.plan import Planned
+from partitioner.planning.planned import Planned
 from partitioner.program import Program
 from partitioner.specs import TensorSpec
 

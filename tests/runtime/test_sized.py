@@ -17,9 +17,10 @@ from partitioner.artifacts.bundle import Bundle
 from partitioner.backends.execution import DeviceOptions
 from partitioner.runtime.batches import BatchedPipeline
 from partitioner.runtime.bundles import load_bucket
+from partitioner.runtime.narrowing import constants_at
 from partitioner.runtime.pipeline import Pipeline
 from partitioner.runtime.queueing import QueueOptions
-from partitioner.runtime.sized import KEPT_SIZES, SizedBucket, constants_at
+from partitioner.runtime.sized import KEPT_SIZES, SizedBucket
 from tests.sizes import FACTORS, MOST, TRIPS, WIDTH, expected, make_range_bundle, xs
 
 Array = np.ndarray[Any, Any]
