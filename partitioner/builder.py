@@ -270,9 +270,10 @@ def _built(
     writer, phase, crew = workshop.writer, workshop.phase, workshop.crew
     with phase("capture"):
         buckets = _buckets(settings, sizes, names)
-    # Whether steps can be shared is seen in all plans before anything is compiled. What is measured
-    # must have the machine to itself.
-    ahead = (crew.is_wide or settings.step_batching) and not settings.tune
+    # Whether steps can be shared, and whether a range has a backend that takes it, is seen in all
+    # plans before anything is compiled. What is measured must have the machine to itself.
+    planned = settings.step_batching or any(bucket.span is not None for bucket in buckets)
+    ahead = (crew.is_wide or planned) and not settings.tune
     members = _members(settings, targets, buckets, workshop)
     reports = dict(in_turn(members, phase, ahead=ahead))
     digest = writer.publish()

@@ -17,6 +17,7 @@ from partitioner.backends.worker import stop_worker
 from partitioner.builder import BuildResult, build
 from partitioner.caching.options import CacheOptions
 from partitioner.errors import UsageError
+from partitioner.finishing import finish_bundle
 from partitioner.quality import QualityBudget
 from tests.neuron_pipeline import mlp
 from tests.neuron_standin import two_cores
@@ -141,6 +142,13 @@ def test_it_is_refused_with_an_sdk_before_anything_is_compiled(tmp_path: Path) -
         check_refused(caught.value, tmp_path / "out")
 
 
+def test_the_plan_of_every_bucket_is_made_before_anything_is_compiled(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"batch": [1, "2-4"], "target": "inf2", "defer_compile": True}
+    with pytest.raises(UsageError, match="compiles for one batch size"):
+        built(tmp_path / "b", cache=CacheOptions(folder=tmp_path / "cache"), **given)
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def check_refused(error: UsageError, folder: Path) -> None:
     assert "'neuron' compiles for one batch size (dynamic-shape)" in error.what
     assert "takes the segment" in error.what
@@ -159,6 +167,7 @@ def test_what_neuron_leaves_to_the_host_is_built_at_once(tmp_path: Path) -> None
         batch=["1-4"],
         output=tmp_path / "b",
     )
+    assert () == finish_bundle(deferred.path).compiled
     manifest = Bundle.open(deferred.path).manifest
     assert {"onnx"} == {one.backend for one in manifest.artifacts.values()}
     with partitioner.load(deferred.path, device="inf2") as pipe:

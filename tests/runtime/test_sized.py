@@ -39,7 +39,7 @@ def loads(path: Path) -> Callable[[], Pipeline]:
 @pytest.fixture
 def pipe(loads: Callable[[], Pipeline]) -> Iterator[BatchedPipeline]:
     bucket = SizedBucket(loads, range(1, MOST + 1))
-    with BatchedPipeline([bucket], queue=QueueOptions(max_wait=0.01)) as pipe:
+    with BatchedPipeline([bucket], queue=QueueOptions(2, max_wait=0.01)) as pipe:
         yield pipe
 
 
@@ -120,7 +120,8 @@ def test_calls_of_forgotten_sizes_stay_counted(pipe: BatchedPipeline) -> None:
 
 def test_mixed_sizes_beside_each_other_give_each_its_own(pipe: BatchedPipeline) -> None:
     """More sizes than are kept, by calls and by requests that share calls, from many threads."""
-    requests = [(xs(1 + number * 7 % MOST, first=number), number) for number in range(60)]
+    # Numbers of two requests are further apart than those of the table's rows.
+    requests = [(xs(1 + number * 7 % MOST, first=1000 * number), number) for number in range(60)]
 
     def ask(request: tuple[Array, int]) -> Array:
         x, number = request
