@@ -14,7 +14,7 @@ import pytest
 
 from partitioner.artifacts.cachedir import LIMIT_VARIABLE, VARIABLE
 from partitioner.backends.execution import ArtifactFiles, DeviceOptions
-from partitioner.backends.onnx import execute, kept
+from partitioner.backends.onnx import kept, sessions
 from partitioner.backends.onnx.execute import OnnxExecutable, OnnxExecutor
 from partitioner.backends.onnx.kept import GRAPH, KeptGraphs
 from partitioner.plan import SegmentInfo
@@ -54,8 +54,8 @@ def made_again(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         written.append(folder)
         plain(options, folder)
 
-    plain = execute.save_into
-    monkeypatch.setattr(execute, "save_into", save)
+    plain = sessions.save_into
+    monkeypatch.setattr(sessions, "save_into", save)
     return written
 
 
