@@ -16,9 +16,6 @@ from tests.planning.sketch import TWO, Judge, Sketch, aten
 
 __all__ = ["LINE", "large", "small"]
 
-#: Ends of the source line of the op that falls back.
-LINE = "preparing.py:25 in driver"
-
 
 def driver(x: torch.Tensor) -> dict[str, torch.Tensor]:
     y = encoder(x)
@@ -26,6 +23,9 @@ def driver(x: torch.Tensor) -> dict[str, torch.Tensor]:
         y = y - torch.sin(denoiser(y)) * t
     return {"y": decoder(y)}
 
+
+#: Ends of the source line of the op that falls back: the sine.
+LINE = f"preparing.py:{driver.__code__.co_firstlineno + 3} in driver"
 
 torch.manual_seed(0)
 encoder = torch.nn.Linear(3, 256)
