@@ -17,7 +17,7 @@ from tests.planning.sketch import TWO, Judge, Sketch, aten
 __all__ = ["LINE", "large", "small"]
 
 #: Ends of the source line of the op that falls back.
-LINE = "preparing.py:25 in driver"
+LINE = "preparing.py:26 in driver"
 
 
 def driver(x: torch.Tensor) -> dict[str, torch.Tensor]:
