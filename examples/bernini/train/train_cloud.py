@@ -43,7 +43,7 @@ class CloudSettings:
         decay: of the average over steps.
     """
 
-    steps: int = 1200
+    steps: int = 800
     batch: int = 16
     points: int = 512
     peak: float = 2e-3
