@@ -14,7 +14,7 @@ from partitioner.ops import marching_cubes
 from .dataset import Dataset, Recipe, make_shape
 from .fields import to_distances
 
-__all__ = ["NOISE", "draw_cloud", "make_clouds", "measured_cloud", "shape_cloud"]
+__all__ = ["NOISE", "draw_cloud", "field_cloud", "make_clouds", "measured_cloud", "shape_cloud"]
 
 #: Standard deviation of each coordinate about the surface: a sixth of a voxel at 64³.
 NOISE = 0.005
@@ -63,7 +63,12 @@ def draw_cloud(points: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 def shape_cloud(recipe: Recipe, index: int, count: int = 1024) -> np.ndarray:
     """The cloud by which a shape is measured, without a data set: (count, 3) float32."""
     _, field, _ = make_shape(recipe, index)
-    return measured_cloud(_surface(field, index).astype(np.float16), index, count)
+    return field_cloud(field, index, count)
+
+
+def field_cloud(field: np.ndarray, seed: int, count: int = 1024) -> np.ndarray:
+    """A cloud of a field in bytes (R, R, R): (count, 3) float32."""
+    return measured_cloud(_surface(field, seed).astype(np.float16), seed, count)
 
 
 def measured_cloud(points: np.ndarray, index: int, count: int = 1024) -> np.ndarray:

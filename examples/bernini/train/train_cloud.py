@@ -43,7 +43,7 @@ class CloudSettings:
         decay: of the average over steps.
     """
 
-    steps: int = 800
+    steps: int = 1400
     batch: int = 16
     points: int = 512
     peak: float = 2e-3
