@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["chamfer_distance", "field_iou", "mesh_iou", "occupied"]
+__all__ = ["chamfer_distance", "field_iou", "mesh_iou", "occupied", "surface_points"]
 
 
 def field_iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -44,7 +44,7 @@ def chamfer_distance(
     if not len(first[1]) or not len(second[1]):
         return float("inf")
     rng = np.random.default_rng(seed)
-    one, other = (_points(*mesh, count, rng) for mesh in (first, second))
+    one, other = (surface_points(*mesh, count, rng) for mesh in (first, second))
     there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
     return float(there.mean() + back.mean()) / 2
 
@@ -74,6 +74,20 @@ def occupied(vertices: np.ndarray, faces: np.ndarray, side: int) -> np.ndarray:
     return steps.cumsum(axis=2)[:, :, :side] > 0
 
 
+def surface_points(
+    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Points on a surface, evenly by area: (count, 3)."""
+    a, b, c = (vertices[faces[:, i]].astype(np.float64) for i in range(3))
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    chosen = rng.choice(len(faces), count, p=areas / areas.sum())
+    # Folded at the diagonal: a square's points fall on a triangle evenly.
+    u, v = rng.random((2, count, 1))
+    over = u + v > 1
+    u, v = np.where(over, 1 - u, u), np.where(over, 1 - v, v)
+    return a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
+
+
 def _cross(steps: np.ndarray, corners: np.ndarray, columns: np.ndarray) -> None:
     """Note where triangles (N, 3, 3) cross columns (N, K, 2)."""
     a, b, c = (corners[:, i, None, :2] for i in range(3))
@@ -94,20 +108,6 @@ def _area(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Twice the signed area of triangles seen from above."""
     ab, ac = b - a, c - a
     return ab[..., 0] * ac[..., 1] - ab[..., 1] * ac[..., 0]
-
-
-def _points(
-    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Points on a surface, evenly by area: (count, 3)."""
-    a, b, c = (vertices[faces[:, i]].astype(np.float64) for i in range(3))
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    chosen = rng.choice(len(faces), count, p=areas / areas.sum())
-    # Folded at the diagonal: a square's points fall on a triangle evenly.
-    u, v = rng.random((2, count, 1))
-    over = u + v > 1
-    u, v = np.where(over, 1 - u, u), np.where(over, 1 - v, v)
-    return a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> float:

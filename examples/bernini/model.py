@@ -33,7 +33,7 @@ def pipeline(
         size: ``tiny``, ``small``, ``base`` or ``paper``.
         condition: ``image``, ``cloud`` or ``voxels``; also the name of the pipeline's input.
         weights: ``random``, or the path of a safetensors file; those that come with the example
-            (``small`` with ``image``) if it is not given.
+            (``small`` with ``image`` or ``cloud``) if it is not given.
         seed: of random weights.
     """
     from bernini.config import SIZES
@@ -46,8 +46,8 @@ def pipeline(
 
 
 def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Tensor]:
-    """One request, the same every time: a picture that trained weights have not seen, or made-up
-    content where weights are random.
+    """One request, the same every time: a picture or cloud that trained weights have not seen, or
+    made-up content where weights are random.
     """
     import torch
 
@@ -55,7 +55,7 @@ def example_inputs(size: str = "tiny", condition: str = "image") -> dict[str, Te
     from bernini.weights import TRAINED
 
     if (size, condition) in TRAINED:
-        return {condition: _held_out(0)}
+        return {condition: _held_out(condition, 0)}
     shape = SIZES[size].input_shape(condition)
     content = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return {condition: (content > 0).float() if condition == "voxels" else content}
@@ -72,12 +72,12 @@ def inputs(condition: str = "image") -> dict[str, Image]:
 
 
 def quality_inputs(size: str = "tiny", condition: str = "image") -> list[dict[str, Tensor]]:
-    """More pictures of the kind, to measure the quality on."""
+    """More pictures or clouds of the kind, to measure the quality on."""
     from bernini.weights import TRAINED
 
     if (size, condition) not in TRAINED:
         return []
-    return [{condition: _held_out(index)} for index in range(1, 8)]
+    return [{condition: _held_out(condition, index)} for index in range(1, 8)]
 
 
 def quality(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> float:
@@ -88,10 +88,15 @@ def quality(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> f
     return mesh_iou(first, second)
 
 
-def _held_out(index: int) -> Tensor:
-    """The picture of a held-out shape: (1, 3, 224, 224)."""
+def _held_out(condition: str, index: int) -> Tensor:
+    """Of a held-out shape: the picture (1, 3, 224, 224), or the cloud (1, 1024, 3)."""
+    import torch
+
+    from bernini.train.clouds import shape_cloud
     from bernini.train.dataset import Recipe, make_shape
     from bernini.train.train_diffusion import condition_of
 
+    if condition == "cloud":
+        return torch.from_numpy(shape_cloud(Recipe(views=0, split="held-out"), index))[None]
     _, _, pictures = make_shape(Recipe(views=1, split="held-out"), index)
     return condition_of(pictures).cpu()

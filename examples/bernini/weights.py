@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -13,12 +14,17 @@ from .decoder import Decoder
 from .layers import ResidualBlock
 from .pipeline import PIPELINES, MeshPipeline
 
-__all__ = ["TRAINED", "build", "trained", "without_weights"]
+__all__ = ["PARTIAL", "TRAINED", "build", "digest", "trained", "without_weights"]
 
 #: Where trained weights are, by size and condition. How they were made: ``trained/README.md``.
+_FOLDER = Path(__file__).resolve().parent / "trained"
 TRAINED = {
-    ("small", "image"): Path(__file__).resolve().parent / "trained" / "small-image.safetensors"
+    ("small", "image"): _FOLDER / "small-image.safetensors",
+    ("small", "cloud"): _FOLDER / "small-cloud.safetensors",
 }
+
+#: What a file may hold without the rest: all that depends on the condition.
+PARTIAL = ("encoder.", "context.")
 
 # A trained decoder gives a smooth field of both signs; random convolutions give shreds of a mesh,
 # or none. So the decoder's residual branches and the wavelet details are made small.
@@ -50,17 +56,46 @@ def build(config: Config, condition: str, seed: int = 0) -> MeshPipeline:
 def trained(config: Config, condition: str, path: Path) -> MeshPipeline:
     """A pipeline with weights from a safetensors file, in inference mode.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: the file is of another size or condition (torch names what differs).
-    """
-    from safetensors.torch import load_file
+    A file may hold an encoder and its positions only (``PARTIAL``): its header then names the file
+    beside it that has the rest, which it was trained with.
 
+    Raises:
+        FileNotFoundError: there is no such file, or not the one that has the rest.
+        RuntimeError: the file is of another size or condition (torch names what differs).
+        ValueError: the rest is not that which the encoder was trained with.
+    """
     pipeline = without_weights(config, condition)
     # Stored in half the bytes where that does no harm; computed in float32.
-    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    weights = {name: tensor.float() for name, tensor in _read(path).items()}
     pipeline.load_state_dict(weights, assign=True)
     return pipeline.requires_grad_(False).eval()
+
+
+def digest(path: Path) -> str:
+    """By which a file is known: SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, with those that it leaves to the file beside it."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    weights = load_file(path)
+    with safe_open(path, "pt") as file:
+        facts = file.metadata() or {}
+    if "rest" not in facts:
+        return weights
+    # A name only: a file of weights does not get to say where on the disk to read.
+    rest = path.parent / Path(facts["rest"]).name
+    if digest(rest) != facts.get("rest_sha256"):
+        raise ValueError(
+            f"{path.name} was trained with another {rest.name} than the one beside it: take the "
+            "files of one training, or train the encoder again"
+        )
+    shared = {k: v for k, v in load_file(rest).items() if not k.startswith(PARTIAL)}
+    return shared | weights
 
 
 def without_weights(config: Config, condition: str) -> MeshPipeline:

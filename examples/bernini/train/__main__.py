@@ -5,15 +5,17 @@ python examples/bernini/train all --folder build/training
 takes, by shorter runs, about two hours on 2 free CPU cores; it uses a GPU if there is one.
 Each part can be run by itself (data, autoencoder, diffusion, refinement, export, evaluate), and
 goes on where it was stopped.
+
+python examples/bernini/train cloud --folder build/cloud
+python examples/bernini/train evaluate-cloud --folder build/cloud
+
+train an encoder of point clouds for the image's weights as they are, and measure it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,8 +25,9 @@ import torch
 
 from bernini.config import SIZES
 from bernini.pipeline import MeshPipeline
+from bernini.train.cloud import CloudTraining
 from bernini.train.dataset import Dataset, Recipe, make_dataset
-from bernini.train.evaluate import evaluate, summary
+from bernini.train.evaluate import evaluate, summary, write_report
 from bernini.train.export import export
 from bernini.train.gallery import draw_gallery
 from bernini.train.plots import plot_curves
@@ -34,11 +37,14 @@ from bernini.train.train_autoencoder import (
     Coder,
     train_autoencoder,
 )
+from bernini.train.train_cloud import CloudSettings
 from bernini.train.train_diffusion import DiffusionSettings, train_diffusion
+from bernini.train.train_latents import LatentSettings
 from bernini.train.train_refinement import RefinementSettings, train_refinement
 from bernini.weights import TRAINED, trained
 
 PARTS = ("data", "autoencoder", "diffusion", "refinement", "export", "evaluate")
+CLOUD_PARTS = ("cloud", "evaluate-cloud")
 SIZE, CONDITION = "small", "image"
 #: Shapes that the figures are of.
 HELD_OUT = 64
@@ -63,26 +69,46 @@ def main(arguments: list[str] | None = None) -> None:
             "refinement": lambda: _refined(options),
             "export": lambda: _export(options),
             "evaluate": lambda: _evaluate(options),
+            "cloud": lambda: _cloud(options).export(options.cloud_out),
+            "evaluate-cloud": lambda: _cloud(options).evaluate(options.cloud_out),
         }[part]()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("part", choices=[*PARTS, "all", *CLOUD_PARTS])
     parser.add_argument("--folder", type=Path, required=True, help="for data and checkpoints")
     parser.add_argument("--out", type=Path, default=TRAINED[SIZE, CONDITION], help="weights file")
+    parser.add_argument(
+        "--cloud-out", type=Path, default=TRAINED[SIZE, "cloud"], help="the cloud encoder's file"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of torch; all CPUs by default")
-    parser.add_argument("--shapes", type=int, default=Recipe.count)
+    parser.add_argument("--shapes", type=int, help=f"{Recipe.count}, of the cloud's parts 2000")
     parser.add_argument("--autoencoder-steps", type=int, default=AutoencoderSettings.steps)
     parser.add_argument("--encoder-steps", type=int, default=AutoencoderSettings.encoder_steps)
     parser.add_argument("--diffusion-steps", type=int, default=DiffusionSettings.steps)
     parser.add_argument("--refinement-steps", type=int, default=RefinementSettings.steps)
+    parser.add_argument("--latent-steps", type=int, default=LatentSettings.steps)
+    parser.add_argument("--cloud-steps", type=int, default=CloudSettings.steps)
     return parser
 
 
+def _cloud(options: argparse.Namespace) -> CloudTraining:
+    return CloudTraining(
+        options.folder,
+        options.out,
+        options.out.with_name("figures.json"),
+        shapes=options.shapes or CloudTraining.shapes,
+        latents=LatentSettings(options.latent_steps, seed=options.seed),
+        settings=CloudSettings(options.cloud_steps, seed=options.seed),
+        size=SIZE,
+        seed=options.seed,
+    )
+
+
 def _train_set(options: argparse.Namespace) -> Dataset:
-    recipe = Recipe(options.shapes, seed=options.seed)
+    recipe = Recipe(options.shapes or Recipe.count, seed=options.seed)
     return make_dataset(options.folder / "train", recipe)
 
 
@@ -122,7 +148,7 @@ def _export(options: argparse.Namespace) -> None:
     pipeline, _ = _refined(options)
     runs = {name: history_of(options.folder / file) for name, file in CHECKPOINTS.items()}
     facts = {f"{name}_steps": str(history[-1]["step"]) for name, history in runs.items()}
-    facts |= {"size": SIZE, "condition": CONDITION, "shapes": str(options.shapes)}
+    facts |= {"size": SIZE, "condition": CONDITION, "shapes": str(options.shapes or Recipe.count)}
     export(pipeline, options.out, facts)
     plot_curves(options.out.with_name("losses.png"), runs)
     print(f"{options.out}: {options.out.stat().st_size / 2**20:.1f} MiB")
@@ -137,11 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _, coder = _refined(options)
     rows = evaluate(pipeline, coder, train, held_out)
     figures = summary(rows)
-    report = {"figures": figures, "rows": [asdict(row) for row in rows]}
-    path = options.out.with_name("figures.json")
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1))
-    os.replace(partial, path)
+    write_report(options.out.with_name("figures.json"), figures, rows)
     print("\n".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 

@@ -26,7 +26,9 @@ PICTURE_SIDE = 112
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set depends on. Its ``split`` is ``train``, ``check`` or ``held-out``."""
+    """What a data set depends on. Its ``split`` is ``train``, ``check`` or ``held-out``; without
+    ``views`` there are the same shapes, and no pictures of them.
+    """
 
     count: int = 4000
     views: int = 2
@@ -56,8 +58,10 @@ def make_shape(recipe: Recipe, index: int) -> tuple[str, np.ndarray, np.ndarray]
     name, solid = draw_shape(rng)
     field = to_bytes(field_of(solid, recipe.resolution))
     seen = to_distances(field)
-    views = [draw_picture(seen, draw_view(rng), PICTURE_SIDE) for _ in range(recipe.views)]
-    return name, field, np.stack(views)
+    pictures = np.empty((recipe.views, PICTURE_SIDE, PICTURE_SIDE, 3), np.uint8)
+    for view in range(recipe.views):
+        pictures[view] = draw_picture(seen, draw_view(rng), PICTURE_SIDE)
+    return name, field, pictures
 
 
 def first_chair(recipe: Recipe) -> tuple[Solid, View]:

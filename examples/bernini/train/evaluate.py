@@ -7,7 +7,10 @@ training shape whose picture is nearest (the baseline).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +25,7 @@ from .fields import to_distances
 from .train_autoencoder import Coder
 from .train_diffusion import condition_of
 
-__all__ = ["CANDIDATES", "Row", "evaluate", "generate_field", "summary"]
+__all__ = ["CANDIDATES", "Row", "evaluate", "generate_field", "mesh_of", "summary", "write_report"]
 
 CANDIDATES = ("pipeline", "autoencoder", "nearest")
 
@@ -55,12 +58,12 @@ def evaluate(
             "autoencoder": _reconstruct(coder, truth),
             "nearest": to_distances(nearest.field(picture)),
         }
-        surface = _mesh(truth)
+        surface = mesh_of(truth)
         rows.append(
             Row(
                 family,
                 {name: field_iou(field, truth) for name, field in fields.items()},
-                {name: chamfer_distance(_mesh(f), surface) for name, f in fields.items()},
+                {name: chamfer_distance(mesh_of(f), surface) for name, f in fields.items()},
             )
         )
     return rows
@@ -83,6 +86,14 @@ def summary(rows: list[Row]) -> dict[str, float]:
     }
 
 
+def write_report(path: Path, figures: dict[str, float], rows: list[Row]) -> None:
+    """Write figures, and all that they are of, as JSON."""
+    report = {"figures": figures, "rows": [asdict(row) for row in rows]}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report, indent=1))
+    os.replace(partial, path)
+
+
 @torch.inference_mode()
 def generate_field(
     pipeline: MeshPipeline, picture: np.ndarray, seed: int, steps: int, guidance_scale: float
@@ -101,6 +112,7 @@ def _reconstruct(coder: Coder, field: np.ndarray) -> np.ndarray:
     return coder.decode(latent)[0].cpu().numpy()
 
 
-def _mesh(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mesh_of(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and faces of a field's surface."""
     mesh = marching_cubes(field)
     return mesh["vertices"], mesh["faces"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["View", "draw_picture", "draw_view"]
+__all__ = ["View", "draw_picture", "draw_points", "draw_view"]
 
 _FIELD_OF_VIEW = np.radians(30.0)
 #: The ball that is just seen whole; shapes reach beyond it in directions that no picture shows.
@@ -55,6 +55,24 @@ def draw_picture(field: np.ndarray, view: View, side: int) -> np.ndarray:
     colours[hit] = _shade(_normals(volume, points[hit]) @ axes.T)
     picture = colours.reshape(side, side, 3).clamp(0, 1) * 255
     return picture.round().to(torch.uint8).numpy()
+
+
+def draw_points(points: np.ndarray, view: View, side: int) -> np.ndarray:
+    """A picture of points (N, 3), a pixel each, darker where they are nearer: (side, side, 3)
+    uint8.
+    """
+    eye, axes = _camera(view)
+    across, up, towards = (axes.numpy() @ points.T.astype(np.float32)).astype(np.float64)
+    depth = float(eye.norm()) - towards
+    scale = side / 2 / (np.tan(_FIELD_OF_VIEW / 2) * depth)
+    pixels = np.floor([side / 2 - up * scale, side / 2 + across * scale]).astype(np.int64)
+    inside = ((pixels >= 0) & (pixels < side)).all(axis=0)
+    picture = np.tile(np.array(_BACKGROUND) * 255, (side, side, 1)).round().astype(np.uint8)
+    # The nearest last, so that it is seen.
+    order = np.flatnonzero(inside)[np.argsort(towards[inside])]
+    grey = 90 - 70 * towards[order].clip(-1, 1)
+    picture[pixels[0, order], pixels[1, order]] = grey.round().astype(np.uint8)[:, None]
+    return picture
 
 
 def _trace(volume: Tensor, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

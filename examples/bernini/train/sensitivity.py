@@ -6,11 +6,12 @@ that counts all latents alike mostly teaches what no mesh shows.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from .fields import TRUNCATION
-from .train_autoencoder import Coder
 
 __all__ = ["loss_weights"]
 
@@ -22,7 +23,13 @@ _AT_ONCE = 16
 _FLOOR = 0.2
 
 
-def loss_weights(coder: Coder, latents: Tensor) -> Tensor:
+class Decodes(Protocol):
+    """From latents to fields, with a gradient."""
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+def loss_weights(coder: Decodes, latents: Tensor) -> Tensor:
     """Weights of the squared errors of latents, as they show in the field: (4, n, n, n), mean 1.
 
     The mean over shapes of the diagonal of J^T J, where J is the decoder's Jacobian at what is not

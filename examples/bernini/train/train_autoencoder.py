@@ -14,7 +14,7 @@ from bernini.config import Config
 from bernini.wavelet import InverseWavelet
 
 from .analysis import Wavelet
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, Encoder
 from .dataset import Dataset
 from .fields import TRUNCATION, to_distances
 from .running import Run, device, half_precision, learning_rate
@@ -57,6 +57,10 @@ class Coder:
         some = self.analyse(fields_of(dataset, np.arange(min(256, len(dataset.fields)))))
         mean, scale = some.mean(dim=(0, 2, 3, 4)), some.std(dim=(0, 2, 3, 4))
         self.model = Autoencoder(config, mean, scale).to(device())
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.model.encoder
 
     def encode(self, fields: Tensor) -> Tensor:
         """(B, R, R, R) -> (B, 4, n, n, n) between -1 and 1."""

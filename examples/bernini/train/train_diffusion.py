@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,14 @@ _TAKEN = spaced_timesteps(5)[:-1]
 #: The others are drawn as 1000 u^0.5: the noisy ones decide what is made.
 _LATE = 0.5
 _ENCODED_AT_ONCE = 50
+
+
+class Encodes(Protocol):
+    """From fields to latents."""
+
+    @property
+    def encoder(self) -> torch.nn.Module: ...
+    def encode(self, fields: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -130,11 +139,11 @@ def vary(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @torch.inference_mode()
-def encode_all(coder: Coder, dataset: Dataset, path: Path) -> Tensor:
+def encode_all(coder: Encodes, dataset: Dataset, path: Path) -> Tensor:
     """The latents of all shapes, (N, 4, n, n, n), kept at ``path`` for as long as the encoder and
     the number of shapes are the same.
     """
-    key = [hash_of(coder.model.encoder), len(dataset.fields)]
+    key = [hash_of(coder.encoder), len(dataset.fields)]
     if path.exists():
         # Made below; with ``weights_only`` nothing in the file is run.
         kept = torch.load(path, map_location=device(), weights_only=True)
