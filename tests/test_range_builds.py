@@ -64,7 +64,7 @@ def relative_error(path: Path, **options: Any) -> float:
     ("backend", "precision", "limit"),
     [
         ("onnx", "f16", 5e-3),
-        ("openvino", "f32", 1e-4),
+        pytest.param("openvino", "f32", 1e-4, marks=pytest.mark.slow),
         pytest.param("onnx", "bf16", 5e-2, marks=pytest.mark.slow),
         pytest.param("openvino", "f16", 5e-3, marks=pytest.mark.slow),
         pytest.param("openvino", "bf16", 5e-2, marks=pytest.mark.slow),
@@ -106,6 +106,7 @@ def test_what_is_found_at_one_size_is_refused(
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_workers_and_the_cache_give_the_same_bundle(tmp_path: Path) -> None:
     cache = CacheOptions(folder=tmp_path / "cache")
     one = built(tmp_path / "one", engine="local", jobs=1, cache=cache)
