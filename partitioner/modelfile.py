@@ -195,7 +195,7 @@ def _user_errors(where: str) -> Generator[None, None, None]:
             where=f"{error.filename}:{error.lineno}",
             advice="mend the line",
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) would pass for a build that was made
         raise ModelError(
             f"the model file raised {type(error).__name__}: {error}",
             where=_user_line(error) or where,

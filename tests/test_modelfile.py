@@ -133,6 +133,7 @@ def test_settings(text: str, expected: object) -> None:
     [
         ("def pipeline(x:\n", "syntax error"),
         ("import no_such_module_at_all\n", "ModuleNotFoundError"),
+        ("import sys\nsys.exit(0)\n", "raised SystemExit"),
         ("def pipelin(x):\n    return x\n", "did you mean 'pipelin'"),
         ("def pipeline(x):\n    return x\n", "'example_inputs' is missing"),
         ("def pipeline(x):\n    return x\nexample_inputs = 3\n", "is a int"),
