@@ -236,7 +236,7 @@ def _draw_group(
 
 
 def _drawn_at_once(draw: Draw, shape: tuple[int, ...]) -> bool:
-    """Whether all rows can be drawn together, which takes a third of the time for small ones."""
+    """Whether all rows can be drawn together, which takes half the time where rows are small."""
     return draw.row and draw.distribution == "normal" and fills_blocks(shape[1:])
 
 

@@ -36,7 +36,7 @@ def job_of(work: Workplace, sample: Sample, **options: Any) -> CompileJob:
 def sent(job: CompileJob, folder: Path) -> tuple[PortableJob, dict[str, bytes]]:
     """As it arrives elsewhere, with the content of blobs."""
     folder.mkdir()
-    # As Ray sends it.
+    # As Ray sends it: the bytes are this test's own, made here.
     arrived = pickle.loads(pickle.dumps(pack(job)))
     blobs = {d: (job.options.blobs_dir / hex_of(d)).read_bytes() for d in arrived.blobs}
     return arrived, blobs

@@ -38,7 +38,7 @@ def test_what_fits_is_loaded_and_what_does_not_is_refused(path: Path) -> None:
         load(path, max_memory=need.whole(1) - 1)
     assert f"({need.whole(1)} bytes)" in caught.value.what
     assert "lazy=True at least" in (caught.value.advice or "")
-    # As it comes back from another process, where its figures must be with it.
+    # As it comes back from another process, where its figures must be with it; own bytes.
     assert 32 == pickle.loads(pickle.dumps(caught.value)).exit_code
     with pytest.raises(InsufficientMemoryError, match="even with lazy=True"):
         load(path, lazy=True, max_memory=need.smallest - 1)

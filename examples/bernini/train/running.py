@@ -7,7 +7,6 @@ interrupted gives what it had given without.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from .keeping import load_kept, save_whole
 
 __all__ = [
     "Average",
@@ -62,9 +63,7 @@ class Run:
         """Go on from the checkpoint, if there is one."""
         if not self.path.exists():
             return
-        # Made by this class: tensors, numbers and lists. With ``weights_only`` nothing in it is
-        # run.
-        state = torch.load(self.path, map_location=device(), weights_only=True)
+        state = load_kept(self.path, device())
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self.step, self.cpu_seconds = state["step"], state["cpu_seconds"]
@@ -78,10 +77,7 @@ class Run:
             "cpu_seconds": self.cpu_seconds,
             "history": self.history,
         }
-        partial = self.path.with_suffix(".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        os.replace(partial, self.path)
+        save_whole(state, self.path)
 
     def go(
         self,
@@ -120,8 +116,7 @@ class Run:
 
 def history_of(path: Path) -> list[dict[str, float]]:
     """What was logged up to a checkpoint."""
-    # Made by the class above; with ``weights_only`` nothing in the file is run.
-    return torch.load(path, map_location="cpu", weights_only=True)["history"]
+    return load_kept(path, torch.device("cpu"))["history"]
 
 
 class Average:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +21,16 @@ from .dataset import Dataset
 from .fields import TRUNCATION, to_distances
 from .running import Run, device, half_precision, learning_rate
 
-__all__ = ["AutoencoderSettings", "Coder", "field_loss", "fields_of", "iou", "train_autoencoder"]
+__all__ = [
+    "AutoencoderSettings",
+    "Coder",
+    "Codes",
+    "coded_iou",
+    "field_loss",
+    "fields_of",
+    "iou",
+    "train_autoencoder",
+]
 
 #: How much more an error counts where the distance is not cut off.
 _SURFACE = 4.0
@@ -107,14 +118,23 @@ def train_autoencoder(
         optimiser.step()
         return loss
 
-    def check() -> dict[str, float]:
-        fields = fields_of(held_out, np.arange(min(16, len(held_out.fields))))
-        with torch.inference_mode():
-            made = coder.decode(coder.encode(fields))
-        return {"held_out_iou": float(iou(made, fields).mean())}
-
-    run.go(settings.steps, train, check, check_every=200)
+    run.go(settings.steps, train, partial(coded_iou, coder, held_out), check_every=200)
     return coder
+
+
+class Codes(Protocol):
+    """From fields to latents and back."""
+
+    def encode(self, fields: Tensor) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@torch.inference_mode()
+def coded_iou(coder: Codes, held_out: Dataset) -> dict[str, float]:
+    """How much of the first 16 held-out shapes is left after encoding and decoding."""
+    fields = fields_of(held_out, np.arange(min(16, len(held_out.fields))))
+    made = coder.decode(coder.encode(fields))
+    return {"held_out_iou": float(iou(made, fields).mean())}
 
 
 def field_loss(made: Tensor, fields: Tensor) -> Tensor:

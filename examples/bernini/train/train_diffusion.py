@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from bernini.sampler import TRAIN_STEPS, cumulative_alphas, spaced_timesteps
 from .beginning import fill_decoder, untrained
 from .dataset import Dataset
 from .fields import to_distances
+from .keeping import load_kept, save_whole
 from .running import Average, Run, device, float_attention, half_precision, learning_rate
 from .sensitivity import loss_weights
 from .train_autoencoder import Coder, iou
@@ -145,8 +145,7 @@ def encode_all(coder: Encodes, dataset: Dataset, path: Path) -> Tensor:
     """
     key = [hash_of(coder.encoder), len(dataset.fields)]
     if path.exists():
-        # Made below; with ``weights_only`` nothing in the file is run.
-        kept = torch.load(path, map_location=device(), weights_only=True)
+        kept = load_kept(path, device())
         if kept["key"] == key:
             return kept["latents"]
     starts = range(0, len(dataset.fields), _ENCODED_AT_ONCE)
@@ -154,9 +153,7 @@ def encode_all(coder: Encodes, dataset: Dataset, path: Path) -> Tensor:
     latents = torch.cat(
         [coder.encode(torch.from_numpy(to_distances(chunk)).to(device())) for chunk in chunks]
     )
-    partial = path.with_suffix(".partial")
-    torch.save({"key": key, "latents": latents}, partial)
-    os.replace(partial, path)
+    save_whole({"key": key, "latents": latents}, path)
     return latents
 
 

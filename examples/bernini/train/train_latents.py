@@ -7,8 +7,8 @@ on until the decoder makes the shapes of its latents.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ from bernini.pipeline import MeshPipeline
 from .analysis import Wavelet
 from .autoencoder import Encoder
 from .dataset import Dataset
-from .running import Run, device, float_attention, half_precision, learning_rate
-from .train_autoencoder import field_loss, fields_of, iou
-from .train_diffusion import condition_of
+from .keeping import made_once
+from .running import Run, device, half_precision, learning_rate
+from .sampling import sample
+from .train_autoencoder import coded_iou, field_loss, fields_of
 
 __all__ = ["LatentSettings", "Recovered", "train_latents"]
 
-_SAMPLED_AT_ONCE = 16
 #: Noise on the latents before they are rounded, as a share of their unit variance.
 _NOISE = 0.15
 
@@ -107,7 +107,11 @@ def train_latents(
     run.restore()
     if run.step >= settings.steps:
         return coder
-    aims = _taught_latents(pipeline, taught, path.with_name("taught.pt"), settings.seed)
+    aims = made_once(
+        path.with_name("taught.pt"),
+        device(),
+        lambda: sample(pipeline, taught, len(taught.fields), settings.seed),
+    )
 
     def train(step: int) -> Tensor:
         rng = np.random.default_rng([settings.seed, step])
@@ -128,33 +132,5 @@ def train_latents(
         optimiser.step()
         return loss
 
-    def check() -> dict[str, float]:
-        fields = fields_of(held_out, np.arange(min(16, len(held_out.fields))))
-        with torch.inference_mode():
-            made = coder.decode(coder.encode(fields))
-        return {"held_out_iou": float(iou(made, fields).mean())}
-
-    run.go(settings.steps, train, check, check_every=100)
+    run.go(settings.steps, train, partial(coded_iou, coder, held_out), check_every=100)
     return coder
-
-
-@torch.no_grad()
-def _taught_latents(pipeline: MeshPipeline, taught: Dataset, kept: Path, seed: int) -> Tensor:
-    """What the pipeline makes of each shape's first picture: (N, 4, n, n, n)."""
-    if kept.exists():
-        # Made below; with ``weights_only`` nothing in the file is run.
-        return torch.load(kept, map_location=device(), weights_only=True)
-    chunks: list[Tensor] = []
-    with torch.random.fork_rng(), half_precision(), float_attention():
-        torch.manual_seed(seed)
-        for start in range(0, len(taught.fields), _SAMPLED_AT_ONCE):
-            pictures = taught.pictures[start : start + _SAMPLED_AT_ONCE, 0]
-            features = pipeline.encoder(condition_of(pictures))
-            chunks.append(pipeline.sample(features, 5, 1.8).float())
-            print(f"latents of {start + len(pictures)} of {len(taught.fields)} pictures")
-    made = torch.cat(chunks)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".partial")
-    torch.save(made, partial)
-    os.replace(partial, kept)
-    return made

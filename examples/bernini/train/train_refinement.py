@@ -7,7 +7,6 @@ learned, too: the field that is nearest to the true one.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +18,13 @@ from bernini.pipeline import MeshPipeline
 
 from .beginning import fill_decoder
 from .dataset import Dataset
-from .running import Run, float_attention, half_precision, learning_rate
+from .keeping import made_once
+from .running import Run, learning_rate
+from .sampling import sample
 from .train_autoencoder import Coder, field_loss, fields_of, iou
-from .train_diffusion import condition_of, encode_all, scale_of
+from .train_diffusion import encode_all, scale_of
 
 __all__ = ["RefinementSettings", "train_refinement"]
-
-_SAMPLED_AT_ONCE = 16
-#: As the pipeline samples unless told otherwise.
-_STEPS, _GUIDANCE_SCALE = 5, 1.8
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,15 @@ def train_refinement(
     run = Run(path, {"decoder": decoder, "optimiser": optimiser})
     run.restore()
     kept = path.with_name("samples.pt")
-    checked = sample(pipeline, scale, held_out, min(32, len(held_out.fields)), settings.seed)
+
+    def sampled_of(shapes: Dataset, count: int) -> Tensor:
+        made = sample(pipeline, shapes, min(count, len(shapes.fields)), settings.seed)
+        return made * scale[:, None, None, None]
+
+    checked = sampled_of(held_out, 32)
     made = torch.empty(0)
     if run.step < settings.steps:
-        made = _samples(kept, pipeline, scale, dataset, settings)
+        made = made_once(kept, scale.device, lambda: sampled_of(dataset, settings.samples))
 
     def train(step: int) -> Tensor:
         rng = np.random.default_rng([settings.seed, step])
@@ -94,38 +96,3 @@ def train_refinement(
 
     run.go(settings.steps, train, check, check_every=100)
     fill_decoder(pipeline, coder.model, scale)
-
-
-@torch.no_grad()
-def sample(
-    pipeline: MeshPipeline, scale: Tensor, dataset: Dataset, count: int, seed: int
-) -> Tensor:
-    """What the diffusion makes of the first ``count`` shapes' first pictures: (count, 4, n, n, n),
-    as latents of the autoencoder.
-    """
-    chunks: list[Tensor] = []
-    with torch.random.fork_rng(), half_precision(), float_attention():
-        torch.manual_seed(seed)
-        for start in range(0, count, _SAMPLED_AT_ONCE):
-            pictures = dataset.pictures[start : min(start + _SAMPLED_AT_ONCE, count), 0]
-            features = pipeline.encoder(condition_of(pictures))
-            chunks.append(pipeline.sample(features, _STEPS, _GUIDANCE_SCALE).float())
-    return torch.cat(chunks) * scale[:, None, None, None]
-
-
-def _samples(
-    kept: Path,
-    pipeline: MeshPipeline,
-    scale: Tensor,
-    dataset: Dataset,
-    settings: RefinementSettings,
-) -> Tensor:
-    if kept.exists():
-        # Made below; with ``weights_only`` nothing in the file is run.
-        return torch.load(kept, map_location=scale.device, weights_only=True)
-    count = min(settings.samples, len(dataset.fields))
-    made = sample(pipeline, scale, dataset, count, settings.seed)
-    partial = kept.with_suffix(".partial")
-    torch.save(made, partial)
-    os.replace(partial, kept)
-    return made

@@ -15,6 +15,7 @@ from bernini.train.cloud import CloudTraining
 from bernini.train.dataset import PICTURE_SIDE
 from bernini.train.evaluate import Row, write_report
 from bernini.train.export import export, export_encoder
+from bernini.train.running import history_of
 from bernini.train.train_cloud import CloudSettings, begin_cloud
 from bernini.train.train_latents import LatentSettings
 from bernini.weights import PARTIAL, build, trained
@@ -77,7 +78,7 @@ def test_the_rest_is_as_it_was_and_the_encoder_is_not(exported, training, image)
 
 
 def test_the_loss_falls_and_is_logged(exported, training):
-    rows = torch.load(training.folder / "cloud.pt", weights_only=True)["history"]
+    rows = history_of(training.folder / "cloud.pt")
     assert [25, 50] == [row["step"] for row in rows]
     assert rows[1]["loss"] < rows[0]["loss"]
 

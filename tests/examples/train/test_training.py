@@ -15,6 +15,7 @@ from bernini.train.dataset import PICTURE_SIDE, Recipe, make_dataset
 from bernini.train.evaluate import evaluate, summary
 from bernini.train.export import export
 from bernini.train.gallery import draw_gallery
+from bernini.train.keeping import load_kept
 from bernini.train.plots import plot_curves
 from bernini.train.running import Average, Run, history_of, learning_rate
 from bernini.train.sensitivity import loss_weights
@@ -118,7 +119,8 @@ def test_the_pipeline_decodes_as_the_autoencoder_does():
 def test_refinement_goes_on_from_its_checkpoint_to_the_same_decoder(data, runs):
     coder, pipeline, folder = runs
     before = {name: value.clone() for name, value in pipeline.decoder.state_dict().items()}
-    unrefined = torch.load(folder / "autoencoder.pt", weights_only=True)["parts"]["model"]
+    kept = load_kept(folder / "autoencoder.pt", torch.device("cpu"))
+    unrefined = kept["parts"]["model"]
     trained_on = coder.model.decoder.last.weight
     assert not torch.equal(unrefined["decoder.last.weight"], trained_on)
     coder.model.load_state_dict(unrefined)
@@ -160,10 +162,9 @@ def test_iou_in_training_is_that_of_the_figures():
 def test_what_was_trained_was_logged(runs):
     _, _, folder = runs
     for name in ("autoencoder", "diffusion"):
-        # The checkpoint that the training above has written.
-        state = torch.load(folder / f"{name}.pt", weights_only=True)
-        assert [25] == [row["step"] for row in state["history"]]
-        assert np.isfinite(state["history"][0]["loss"])
+        rows = history_of(folder / f"{name}.pt")
+        assert [25] == [row["step"] for row in rows]
+        assert np.isfinite(rows[0]["loss"])
 
 
 def test_what_is_exported_is_what_is_loaded(runs, tmp_path):
